@@ -1,0 +1,192 @@
+//! Digests of content: what makes two pieces of work equal, and where equal work meets.
+
+use std::fmt;
+use std::hash::Hasher as _;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::{DataType, ModelName, NamedTensor};
+
+/// A 256-bit cryptographic digest (BLAKE3): equal digests mean equal content.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContentDigest([u8; 32]);
+
+impl ContentDigest {
+    /// The digest of `content`.
+    pub fn of(content: &[u8]) -> Self {
+        Self(*blake3::hash(content).as_bytes())
+    }
+
+    /// The digest as 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Reads 64 hexadecimal digits, as [`fmt::Display`] writes them.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        blake3::Hash::from_hex(text).ok().map(|hash| Self(*hash.as_bytes()))
+    }
+}
+
+impl fmt::Display for ContentDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&blake3::Hash::from(self.0).to_hex())
+    }
+}
+
+impl fmt::Debug for ContentDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Builds a [`ContentDigest`] over parts, each framed by its length, so that no two different
+/// lists of parts run together into the same bytes.
+#[derive(Debug, Clone, Default)]
+pub struct ContentHasher(blake3::Hasher);
+
+impl ContentHasher {
+    /// A hasher for one purpose; digests of different purposes never collide.
+    pub fn new(purpose: &str) -> Self {
+        let mut hasher = Self::default();
+        hasher.part(purpose.as_bytes());
+        hasher
+    }
+
+    /// Adds one part.
+    pub fn part(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.update(&(bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+        self
+    }
+
+    /// Adds a number as a part of its own.
+    pub fn number(&mut self, number: u64) -> &mut Self {
+        self.0.update(&number.to_le_bytes());
+        self
+    }
+
+    /// Adds a tensor: name, datatype, shape and bytes. The same bytes in another shape are
+    /// another content; so are `-0.0` and `0.0`, and every bit pattern of NaN.
+    pub fn tensor(&mut self, input: &NamedTensor) -> &mut Self {
+        let tensor = &input.tensor;
+        self.part(input.name.as_str().as_bytes());
+        self.number(datatype_code(tensor.datatype()));
+        self.number(tensor.shape().rank() as u64);
+        for &dimension in tensor.shape().dimensions() {
+            self.number(dimension);
+        }
+        self.part(tensor.data())
+    }
+
+    /// The digest of everything added so far.
+    pub fn finish(&self) -> ContentDigest {
+        ContentDigest(*self.0.finalize().as_bytes())
+    }
+}
+
+/// Where on the ring a request belongs: 64 bits over model and inputs (XXH3, fixed seed).
+///
+/// Every gateway computes the same key for the same work, so equal requests meet at one worker.
+/// It only chooses a place; what is equal is decided by [`ContentDigest`] alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RoutingKey(pub u64);
+
+impl RoutingKey {
+    /// Changing how keys are made moves every key; the seed then changes with it.
+    const SEED: u64 = 1;
+
+    /// The key of a request for `model` with `inputs` in declared order.
+    pub fn of(model: &ModelName, inputs: &[NamedTensor]) -> Self {
+        let mut hasher = Xxh3::with_seed(Self::SEED);
+        hasher.update(model.as_str().as_bytes());
+        for input in inputs {
+            let tensor = &input.tensor;
+            hasher.write_u64(datatype_code(tensor.datatype()));
+            for &dimension in tensor.shape().dimensions() {
+                hasher.write_u64(dimension);
+            }
+            hasher.update(tensor.data());
+        }
+        Self(hasher.digest())
+    }
+}
+
+/// A number per datatype that must stay as it is: digests outlive a process.
+fn datatype_code(datatype: DataType) -> u64 {
+    match datatype {
+        DataType::Bool => 1,
+        DataType::Uint8 => 2,
+        DataType::Uint16 => 3,
+        DataType::Uint32 => 4,
+        DataType::Uint64 => 5,
+        DataType::Int8 => 6,
+        DataType::Int16 => 7,
+        DataType::Int32 => 8,
+        DataType::Int64 => 9,
+        DataType::Fp16 => 10,
+        DataType::Bf16 => 11,
+        DataType::Fp32 => 12,
+        DataType::Fp64 => 13,
+        DataType::Bytes => 14,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Shape, Tensor};
+
+    fn digest(tensor: Tensor) -> ContentDigest {
+        ContentHasher::new("test").tensor(&NamedTensor::new("x".into(), tensor)).finish()
+    }
+
+    #[test]
+    fn same_bytes_in_another_shape_or_type_are_other_content() {
+        let data = bytes::Bytes::from_static(&[0; 24]);
+        let contents = [
+            Tensor::new(DataType::Fp32, [2, 3].into(), data.clone()).unwrap(),
+            Tensor::new(DataType::Fp32, [3, 2].into(), data.clone()).unwrap(),
+            Tensor::new(DataType::Int32, [2, 3].into(), data).unwrap(),
+        ]
+        .map(digest);
+        assert!(contents[0] != contents[1] && contents[0] != contents[2]);
+    }
+
+    #[test]
+    fn negative_zero_and_zero_are_other_content() {
+        let of = |value: f32| digest(Tensor::from_f32([1].into(), &[value]).unwrap());
+        assert_ne!(of(0.0), of(-0.0));
+        assert_eq!(of(f32::NAN), of(f32::NAN));
+    }
+
+    #[test]
+    fn hexadecimal_reads_back() {
+        let digest = ContentDigest::of(b"content");
+        assert_eq!(ContentDigest::from_hex(&digest.to_string()), Some(digest));
+    }
+
+    proptest! {
+        #[test]
+        fn one_changed_bit_anywhere_changes_digest_and_key(
+            values in prop::collection::vec(any::<u8>(), 1..300),
+            position in any::<prop::sample::Index>(),
+            bit in 0..8u32,
+        ) {
+            let of = |data: Vec<u8>| {
+                let shape = Shape::from([data.len() as u64]);
+                let tensor = Tensor::new(DataType::Uint8, shape, data.into()).unwrap();
+                let input = NamedTensor::new("x".into(), tensor);
+                let key = RoutingKey::of(&"m".parse().unwrap(), std::slice::from_ref(&input));
+                (ContentHasher::new("test").tensor(&input).finish(), key)
+            };
+            let mut changed = values.clone();
+            changed[position.index(values.len())] ^= 1 << bit;
+            let (before, after) = (of(values), of(changed));
+            prop_assert!(before.0 != after.0);
+            prop_assert!(before.1 != after.1);
+        }
+    }
+}

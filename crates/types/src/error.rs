@@ -1,0 +1,169 @@
+//! The one error of a service: what went wrong, whose fault it is, and whether another worker
+//! may do better.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+/// What went wrong, in the terms that become a status code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The request is malformed or does not fit the model.
+    InvalidArgument,
+    /// No such model, version or path.
+    NotFound,
+    /// The path exists but not with this method.
+    MethodNotAllowed,
+    /// The body is larger than the server accepts.
+    TooLarge,
+    /// A queue or limit is full; trying later may succeed.
+    Overloaded,
+    /// Nobody can serve this now: no healthy worker, draining, not ready.
+    Unavailable,
+    /// The deadline passed.
+    DeadlineExceeded,
+    /// The backend failed to execute the model, or the server has a defect.
+    Internal,
+}
+
+/// Whose fault an error is. Only a worker's faults count against that worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Blame {
+    /// The request itself; it would fail on every worker.
+    Client,
+    /// The worker that was asked could not be reached, or broke off.
+    WorkerUnreachable,
+    /// The worker that was asked answered, but failed.
+    WorkerFailed,
+    /// The server's own state (a limit, no worker left), no single worker's fault.
+    Server,
+}
+
+/// An error that a service answers with.
+///
+/// [`fmt::Display`] is what the client may read; [`Error::source`] carries the rest for the
+/// operator's log. Cloning is cheap: one failed run may answer many requests.
+#[derive(Debug, Clone)]
+pub struct ServiceError {
+    kind: ErrorKind,
+    blame: Blame,
+    retryable: bool,
+    message: Arc<str>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+impl ServiceError {
+    /// An error of this kind and blame; not retryable.
+    pub fn new(kind: ErrorKind, blame: Blame, message: impl Into<Arc<str>>) -> Self {
+        Self { kind, blame, retryable: false, message: message.into(), source: None }
+    }
+
+    /// The request is wrong: `InvalidArgument`, blamed on the client.
+    pub fn invalid(message: impl Into<Arc<str>>) -> Self {
+        Self::new(ErrorKind::InvalidArgument, Blame::Client, message)
+    }
+
+    /// The named thing does not exist: `NotFound`, blamed on the client.
+    pub fn not_found(message: impl Into<Arc<str>>) -> Self {
+        Self::new(ErrorKind::NotFound, Blame::Client, message)
+    }
+
+    /// A bounded queue is full: `Overloaded`, retryable on another worker.
+    pub fn overloaded(message: impl Into<Arc<str>>) -> Self {
+        Self::new(ErrorKind::Overloaded, Blame::Server, message).retryable()
+    }
+
+    /// Nobody can serve this now: `Unavailable`, retryable on another worker.
+    pub fn unavailable(message: impl Into<Arc<str>>) -> Self {
+        Self::new(ErrorKind::Unavailable, Blame::Server, message).retryable()
+    }
+
+    /// A worker could not be reached or broke off: `Unavailable`, retryable on another.
+    pub fn unreachable(message: impl Into<Arc<str>>) -> Self {
+        Self::new(ErrorKind::Unavailable, Blame::WorkerUnreachable, message).retryable()
+    }
+
+    /// The deadline passed. Nobody waits any more, so it is never retried.
+    pub fn deadline_exceeded(message: impl Into<Arc<str>>) -> Self {
+        Self::new(ErrorKind::DeadlineExceeded, Blame::Server, message)
+    }
+
+    /// A worker failed to execute the model: `Internal`, retryable on another worker.
+    pub fn failed(message: impl Into<Arc<str>>) -> Self {
+        Self::new(ErrorKind::Internal, Blame::WorkerFailed, message).retryable()
+    }
+
+    /// The same error, marked as worth a try on another worker.
+    #[must_use]
+    pub fn retryable(mut self) -> Self {
+        self.retryable = true;
+        self
+    }
+
+    /// The same error with the cause that the operator's log shows.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Whose fault it is.
+    pub fn blame(&self) -> Blame {
+        self.blame
+    }
+
+    /// Whether another worker may do better.
+    pub fn is_retryable(&self) -> bool {
+        self.retryable
+    }
+
+    /// The message and its whole chain of causes, for the operator's log.
+    pub fn chain(&self) -> impl fmt::Display + '_ {
+        Chain(self)
+    }
+}
+
+impl fmt::Display for ServiceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for ServiceError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+struct Chain<'a>(&'a ServiceError);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_reads_the_message_and_the_operator_the_chain() {
+        let error = ServiceError::unreachable("worker `w` broke off")
+            .caused_by(std::io::Error::other("connection reset"));
+        assert_eq!(error.to_string(), "worker `w` broke off");
+        assert_eq!(error.chain().to_string(), "worker `w` broke off: connection reset");
+        assert!(error.is_retryable());
+    }
+}

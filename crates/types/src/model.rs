@@ -1,0 +1,335 @@
+//! What a model takes, what it gives, and whether its requests may share a run.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::{ContentDigest, DataType, NamedTensor, ServiceError, Shape, ShapeSpec};
+
+/// The name under which a model is served.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModelName(Arc<str>);
+
+/// A text that cannot name a model.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` cannot name a model: expected 1 to {max} letters, digits, `.`, `_` or `-`",
+    max = ModelName::MAX_LENGTH
+)]
+pub struct InvalidName(pub String);
+
+impl ModelName {
+    /// The longest name, in bytes.
+    pub const MAX_LENGTH: usize = 128;
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ModelName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let allowed = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if (1..=Self::MAX_LENGTH).contains(&text.len()) && text.chars().all(allowed) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidName(text.to_owned()))
+        }
+    }
+}
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// The name of a model's input or output; any text that the model itself uses.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TensorName(Arc<str>);
+
+impl TensorName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for TensorName {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for TensorName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for TensorName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// One declared input or output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Its name.
+    pub name: TensorName,
+    /// Its element type.
+    pub datatype: DataType,
+    /// Its shape, with dynamic dimensions.
+    pub shape: ShapeSpec,
+}
+
+/// Whether requests for a model may be joined along the first dimension, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Batching {
+    /// Rows of different requests may share a run: each row's answer depends on that row alone.
+    Rows {
+        /// How that is known: declared, or proved at load.
+        reason: String,
+    },
+    /// Every request runs alone.
+    Alone {
+        /// Why it may not be joined with others.
+        reason: String,
+    },
+}
+
+impl Batching {
+    /// Whether rows of different requests may share a run.
+    pub fn joins_rows(&self) -> bool {
+        matches!(self, Self::Rows { .. })
+    }
+
+    /// How it is known.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Rows { reason } | Self::Alone { reason } => reason,
+        }
+    }
+}
+
+/// Everything about a loaded model that a client or a gateway may need to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelMetadata {
+    /// The name under which it is served.
+    pub name: ModelName,
+    /// Its version; `1` for a single file.
+    pub version: String,
+    /// Digest of the model's bytes: two models with one name are told apart by it.
+    pub digest: ContentDigest,
+    /// Size of the model file, in bytes.
+    pub size_bytes: u64,
+    /// Declared inputs, in the model's order; never empty.
+    pub inputs: Vec<TensorSpec>,
+    /// Declared outputs, in the model's order; never empty.
+    pub outputs: Vec<TensorSpec>,
+    /// Whether requests may be joined.
+    pub batching: Batching,
+}
+
+impl ModelMetadata {
+    /// The input of that name.
+    pub fn input(&self, name: &str) -> Option<&TensorSpec> {
+        self.inputs.iter().find(|spec| spec.name.as_str() == name)
+    }
+
+    /// Checks a request's tensors against the declared inputs and puts them in declared order,
+    /// so that equal work has equal form.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, blamed on the client, that names the input and what was expected: a
+    /// missing, unknown or repeated name, another datatype, a shape that does not fit, or rows
+    /// that differ in number between the inputs of a batching model.
+    pub fn arrange(&self, mut given: Vec<NamedTensor>) -> Result<Vec<NamedTensor>, ServiceError> {
+        if let Some(stranger) = given.iter().find(|t| self.input(t.name.as_str()).is_none()) {
+            let expected = self.inputs.iter().map(|spec| format!("`{}`", spec.name));
+            return Err(ServiceError::invalid(format!(
+                "model `{}` has no input `{}`: expected {}",
+                self.name,
+                stranger.name,
+                expected.collect::<Vec<_>>().join(", "),
+            )));
+        }
+        for (index, spec) in self.inputs.iter().enumerate() {
+            let found = given[index.min(given.len())..].iter().position(|t| t.name == spec.name);
+            let Some(offset) = found else {
+                return Err(ServiceError::invalid(format!(
+                    "input `{}` of model `{}` is missing: expected {} {}",
+                    spec.name, self.name, spec.datatype, spec.shape,
+                )));
+            };
+            given.swap(index, index + offset);
+            self.check_input(spec, &given[index])?;
+        }
+        if let Some(repeated) = given.get(self.inputs.len()) {
+            return Err(ServiceError::invalid(format!(
+                "input `{}` is given more than once",
+                repeated.name,
+            )));
+        }
+        if self.batching.joins_rows() {
+            self.check_equal_rows(&given)?;
+        }
+        Ok(given)
+    }
+
+    /// The shape of `elements` numbers given flat, as the one item that `spec` describes.
+    ///
+    /// A dynamic first dimension becomes 1 where more dimensions follow: flat numbers are one
+    /// row, never several. One other dynamic dimension takes what the length leaves. `None`
+    /// where the length does not fit or the shape cannot be told from a length.
+    pub fn shape_of_flat(spec: &TensorSpec, elements: u64) -> Option<Shape> {
+        let dimensions = spec.shape.dimensions();
+        let one_row = dimensions.len() > 1 && spec.shape.first_is_dynamic();
+        let fixed = dimensions
+            .iter()
+            .enumerate()
+            .map(|(i, d)| if i == 0 && one_row { Some(1) } else { d.fixed() });
+        let known = fixed.clone().flatten().try_fold(1u64, u64::checked_mul)?;
+        let rest = match fixed.clone().filter(Option::is_none).count() {
+            0 => (known == elements).then_some(1)?,
+            1 if known > 0 && elements.is_multiple_of(known) && elements > 0 => elements / known,
+            _ => return None,
+        };
+        Some(Shape::new(fixed.map(|size| size.unwrap_or(rest))))
+    }
+
+    fn check_input(&self, spec: &TensorSpec, given: &NamedTensor) -> Result<(), ServiceError> {
+        let tensor = &given.tensor;
+        if tensor.datatype() == spec.datatype && spec.shape.admits(tensor.shape()) {
+            return Ok(());
+        }
+        Err(ServiceError::invalid(format!(
+            "input `{}` of model `{}`: expected {} {}, got {} {}",
+            spec.name,
+            self.name,
+            spec.datatype,
+            spec.shape,
+            tensor.datatype(),
+            tensor.shape(),
+        )))
+    }
+
+    fn check_equal_rows(&self, arranged: &[NamedTensor]) -> Result<(), ServiceError> {
+        let rows = |t: &NamedTensor| t.tensor.shape().dimensions().first().copied();
+        match arranged.iter().find(|t| rows(t) != rows(&arranged[0])) {
+            None => Ok(()),
+            Some(odd) => Err(ServiceError::invalid(format!(
+                "inputs of model `{}` must have equally many rows: `{}` has shape {}, `{}` {}",
+                self.name,
+                arranged[0].name,
+                arranged[0].tensor.shape(),
+                odd.name,
+                odd.tensor.shape(),
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Dimension, Tensor};
+
+    fn spec(name: &str, shape: &[Option<u64>]) -> TensorSpec {
+        let dimensions = shape.iter().map(|size| match size {
+            Some(size) => Dimension::Fixed(*size),
+            None => Dimension::Dynamic(None),
+        });
+        TensorSpec {
+            name: name.into(),
+            datatype: DataType::Fp32,
+            shape: ShapeSpec::new(dimensions),
+        }
+    }
+
+    fn model(inputs: Vec<TensorSpec>) -> ModelMetadata {
+        ModelMetadata {
+            name: "m".parse().unwrap(),
+            version: "1".into(),
+            digest: ContentDigest::of(b"m"),
+            size_bytes: 1,
+            outputs: inputs.clone(),
+            inputs,
+            batching: Batching::Rows { reason: "declared".into() },
+        }
+    }
+
+    fn tensor(name: &str, shape: &[u64]) -> NamedTensor {
+        let values = vec![0.0; shape.iter().product::<u64>() as usize];
+        NamedTensor::new(name.into(), Tensor::from_f32(shape.into(), &values).unwrap())
+    }
+
+    #[test]
+    fn inputs_come_out_in_declared_order() {
+        let model = model(vec![spec("a", &[None, Some(1)]), spec("b", &[None, Some(2)])]);
+        let arranged = model.arrange(vec![tensor("b", &[3, 2]), tensor("a", &[3, 1])]).unwrap();
+        assert_eq!(arranged[0].name.as_str(), "a");
+        assert_eq!(arranged[1].name.as_str(), "b");
+    }
+
+    #[test]
+    fn every_misfit_is_named() {
+        let model = model(vec![spec("a", &[None, Some(1)]), spec("b", &[None, Some(2)])]);
+        for (given, message) in [
+            (vec![tensor("a", &[1, 1])], "input `b` of model `m` is missing: expected FP32 [?,2]"),
+            (vec![], "input `a` of model `m` is missing: expected FP32 [?,1]"),
+            (vec![tensor("c", &[1])], "model `m` has no input `c`: expected `a`, `b`"),
+            (
+                vec![tensor("a", &[1, 1]), tensor("b", &[1, 3])],
+                "input `b` of model `m`: expected FP32 [?,2], got FP32 [1,3]",
+            ),
+            (
+                vec![tensor("a", &[1, 1]), tensor("b", &[1, 2]), tensor("a", &[1, 1])],
+                "input `a` is given more than once",
+            ),
+            (
+                vec![tensor("a", &[1, 1]), tensor("b", &[2, 2])],
+                "inputs of model `m` must have equally many rows: `a` has shape [1,1], `b` [2,2]",
+            ),
+        ] {
+            assert_eq!(model.arrange(given).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn flat_numbers_are_one_item() {
+        for (declared, elements, expected) in [
+            (vec![None, Some(4)], 4, Some(vec![1, 4])),
+            (vec![None, Some(4)], 8, None),
+            (vec![None, Some(4)], 3, None),
+            (vec![Some(3), Some(2)], 6, Some(vec![3, 2])),
+            (vec![None], 5, Some(vec![5])),
+            (vec![None, None], 7, Some(vec![1, 7])),
+            (vec![None, Some(3), None, None], 3, None),
+            (vec![], 1, Some(vec![])),
+            (vec![None, None], 0, None),
+        ] {
+            let shape = ModelMetadata::shape_of_flat(&spec("x", &declared), elements);
+            assert_eq!(shape, expected.map(Shape::new), "{declared:?} of {elements}");
+        }
+    }
+
+    #[test]
+    fn a_model_name_is_safe_in_a_path() {
+        for (text, valid) in
+            [("iris", true), ("a.b-c_9", true), ("", false), ("a/b", false), ("a b", false)]
+        {
+            assert_eq!(text.parse::<ModelName>().is_ok(), valid, "{text}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! One request for inference, and its answer.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::{Deadline, ModelMetadata, ModelName, NamedTensor, TensorName};
+
+/// The id that a client gave a request, or that was made for it. It names the request in
+/// answers and logs and decides nothing.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct RequestId(Arc<str>);
+
+/// A text that cannot be a request id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a request id takes 1 to {max} visible characters, got {0} bytes", max = RequestId::MAX_LENGTH)]
+pub struct InvalidRequestId(pub usize);
+
+impl RequestId {
+    /// The longest id, in bytes.
+    pub const MAX_LENGTH: usize = 256;
+
+    /// A new id, unique across processes: a random prefix per process and a counter.
+    pub fn generate() -> Self {
+        static PREFIX: LazyLock<u64> = LazyLock::new(|| fastrand::u64(..));
+        static COUNTER: AtomicU64 = AtomicU64::new(1);
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        Self(format!("{:012x}-{count:x}", *PREFIX >> 16).into())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RequestId {
+    type Err = InvalidRequestId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fits = (1..=Self::MAX_LENGTH).contains(&text.len());
+        if fits && !text.chars().any(char::is_control) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidRequestId(text.len()))
+        }
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// The stable name of a worker: its place on the ring hangs on it, its address does not.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId(Arc<str>);
+
+impl WorkerId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for WorkerId {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// A request for one inference, decoded and fitting the model's declared inputs.
+#[derive(Debug, Clone)]
+pub struct InferRequest {
+    /// Its id.
+    pub id: RequestId,
+    /// The model to ask.
+    pub model: ModelName,
+    /// The inputs, in the model's declared order (see [`ModelMetadata::arrange`]).
+    pub inputs: Vec<NamedTensor>,
+    /// The outputs to answer with; empty for all.
+    pub outputs: Vec<TensorName>,
+    /// When nobody waits any more.
+    pub deadline: Deadline,
+}
+
+/// How an answer came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CacheOutcome {
+    /// The model ran for this request.
+    Computed,
+    /// The answer was in the cache.
+    Hit,
+    /// Another request with equal content was being computed; its answer was shared.
+    Joined,
+}
+
+impl CacheOutcome {
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Computed => "computed",
+            Self::Hit => "hit",
+            Self::Joined => "joined",
+        }
+    }
+
+    /// The outcome of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Computed, Self::Hit, Self::Joined].into_iter().find(|o| o.name() == name)
+    }
+}
+
+/// Who served a request and what it took, all measured at the worker.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Whether the model ran for this request.
+    pub cache: CacheOutcome,
+    /// From the worker's acceptance of the request to its answer.
+    pub inference_time: Duration,
+    /// How long the request, or the one it joined, waited for an instance. Zero for a hit.
+    pub queue_time: Duration,
+    /// How long the run took that computed the answer. Zero for a hit.
+    pub execution_time: Duration,
+    /// Rows in that run, this request's own included. Zero for a hit.
+    pub batch_size: u32,
+}
+
+/// The answer to an [`InferRequest`].
+#[derive(Debug, Clone)]
+pub struct InferResponse {
+    /// The request's id.
+    pub id: RequestId,
+    /// The model that answered.
+    pub model: Arc<ModelMetadata>,
+    /// The outputs asked for, in the model's order; shared with the cache.
+    pub outputs: Arc<[NamedTensor]>,
+    /// Who served it, and what it took.
+    pub served: Served,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_ids_differ_and_are_valid() {
+        let (one, two) = (RequestId::generate(), RequestId::generate());
+        assert_ne!(one, two);
+        assert_eq!(one.as_str().parse(), Ok(one));
+    }
+
+    #[test]
+    fn an_id_is_short_and_visible() {
+        assert!("test1".parse::<RequestId>().is_ok());
+        assert!("größe 1".parse::<RequestId>().is_ok());
+        for bad in ["", "a\nb", &"x".repeat(257)] {
+            assert!(bad.parse::<RequestId>().is_err());
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The traits that a gateway, a worker and a remote client all implement.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::{InferRequest, InferResponse, ModelMetadata, ModelName, NodeStatus, ServiceError};
+
+/// A boxed future, for traits that are used as objects.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Answers requests for inference: a worker, a gateway over workers, or a client of either.
+///
+/// `server` puts any of them on the network; a gateway does not know whether the service it
+/// routes to is in its own process or across the network.
+pub trait InferenceService: Send + Sync {
+    /// The models it serves now; the first is the default one.
+    fn models(&self) -> Vec<Arc<ModelMetadata>>;
+
+    /// The model of that name, or the default one.
+    ///
+    /// # Errors
+    /// `NotFound` where no such model is served, `Unavailable` where that cannot be known yet.
+    fn model(&self, name: Option<&str>) -> Result<Arc<ModelMetadata>, ServiceError>;
+
+    /// Answers one request. Dropping the future gives up this request alone: work that others
+    /// share goes on.
+    ///
+    /// # Errors
+    /// [`ServiceError`], with its kind, blame and whether another worker may do better.
+    fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>>;
+
+    /// The model of that name, refusing to know others: what [`Self::model`] says of it.
+    ///
+    /// # Errors
+    /// As [`Self::model`].
+    fn model_named(&self, name: &ModelName) -> Result<Arc<ModelMetadata>, ServiceError> {
+        self.model(Some(name.as_str()))
+    }
+}
+
+/// Tells how a node is doing, for health checks, status pages and a gateway's probes.
+pub trait StatusSource: Send + Sync {
+    /// A snapshot of the node's state.
+    ///
+    /// # Errors
+    /// [`ServiceError`] where a remote node does not answer.
+    fn status(&self) -> BoxFuture<'_, Result<NodeStatus, ServiceError>>;
+}

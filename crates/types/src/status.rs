@@ -1,0 +1,221 @@
+//! Snapshots of a node's state: everything a health check, a status page or a probe reads.
+//!
+//! Counters count from the start of the process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{ModelMetadata, WorkerId};
+
+/// The state of a node, whichever kind it is.
+#[derive(Debug, Clone)]
+pub enum NodeStatus {
+    /// Of a worker.
+    Worker(Box<WorkerStatus>),
+    /// Of a gateway.
+    Gateway(Box<GatewayStatus>),
+}
+
+/// The state of a worker.
+#[derive(Debug, Clone)]
+pub struct WorkerStatus {
+    /// The worker's id.
+    pub id: WorkerId,
+    /// A random number drawn when the process started: another number is another process.
+    pub incarnation: u64,
+    /// Whether it takes requests: loaded and not draining.
+    pub ready: bool,
+    /// Time since it started.
+    pub uptime: Duration,
+    /// Requests accepted.
+    pub requests: u64,
+    /// Requests being answered now.
+    pub in_flight: u64,
+    /// Requests answered with an error.
+    pub errors: u64,
+    /// The result cache.
+    pub cache: CacheStatus,
+    /// Execution in batches, over all models.
+    pub batches: BatchStatus,
+    /// The loaded models; the first is the default one.
+    pub models: Vec<ModelStatus>,
+    /// What executes them.
+    pub backend: BackendStatus,
+    /// Resident memory of the process, in bytes; `None` where the system does not tell.
+    pub resident_memory_bytes: Option<u64>,
+}
+
+/// The state of a result cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheStatus {
+    /// Requests answered from the cache.
+    pub hits: u64,
+    /// Requests that joined another one's computation.
+    pub joined: u64,
+    /// Requests that had to be computed.
+    pub misses: u64,
+    /// Answers held now.
+    pub entries: u64,
+    /// Bytes held now.
+    pub bytes: u64,
+    /// Answers that were put out to make room.
+    pub evictions: u64,
+    /// The bound on answers held.
+    pub entries_max: u64,
+    /// The bound on bytes held.
+    pub bytes_max: u64,
+}
+
+/// Counts of executed batches, and why each left the queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BatchStatus {
+    /// Runs of a model.
+    pub batches: u64,
+    /// Rows (requests of one row count one) over all those runs.
+    pub rows: u64,
+    /// Runs that left because the batch was full.
+    pub full: u64,
+    /// Runs that left because the oldest request had waited as long as it may.
+    pub timeout: u64,
+    /// Runs that left because an instance was idle.
+    pub idle: u64,
+    /// Requests dropped unexecuted: expired, or nobody waited any more.
+    pub dropped: u64,
+    /// Requests waiting now.
+    pub queued: u64,
+}
+
+impl BatchStatus {
+    /// Mean rows per run; zero before the first.
+    pub fn mean_batch_size(&self) -> f64 {
+        if self.batches == 0 { 0.0 } else { self.rows as f64 / self.batches as f64 }
+    }
+
+    /// The counts of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            batches: self.batches + other.batches,
+            rows: self.rows + other.rows,
+            full: self.full + other.full,
+            timeout: self.timeout + other.timeout,
+            idle: self.idle + other.idle,
+            dropped: self.dropped + other.dropped,
+            queued: self.queued + other.queued,
+        }
+    }
+}
+
+/// The state of one loaded model.
+#[derive(Debug, Clone)]
+pub struct ModelStatus {
+    /// What it takes and gives.
+    pub metadata: Arc<ModelMetadata>,
+    /// Where it runs.
+    pub device: DeviceStatus,
+    /// Its runs.
+    pub batches: BatchStatus,
+}
+
+/// Where a model runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceStatus {
+    /// The execution provider in use: `CPUExecutionProvider`, `CUDAExecutionProvider`.
+    pub provider: String,
+    /// Why a preferred device is not in use, in the loader's own words.
+    pub fallback_reason: Option<String>,
+}
+
+/// The execution engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendStatus {
+    /// Its name: `onnxruntime`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Where its library was found; `None` for an engine without one.
+    pub library: Option<String>,
+    /// How the library was found: which step of the search, in words.
+    pub found_by: Option<String>,
+}
+
+/// The state of a gateway.
+#[derive(Debug, Clone)]
+pub struct GatewayStatus {
+    /// Whether it takes requests: at least one worker is reachable, and it is not draining.
+    pub ready: bool,
+    /// Time since it started.
+    pub uptime: Duration,
+    /// Requests accepted.
+    pub requests: u64,
+    /// Requests being answered now.
+    pub in_flight: u64,
+    /// Requests answered with an error.
+    pub errors: u64,
+    /// Tries beyond each request's first.
+    pub failovers: u64,
+    /// The workers, by id.
+    pub workers: Vec<EndpointStatus>,
+    /// The models its workers serve; the first is the default one.
+    pub models: Vec<Arc<ModelMetadata>>,
+}
+
+/// A gateway's view of one worker.
+#[derive(Debug, Clone)]
+pub struct EndpointStatus {
+    /// The id by which the gateway places it on the ring.
+    pub id: WorkerId,
+    /// Where it is reached; `in process` for one of the same process.
+    pub address: String,
+    /// The id by which the worker calls itself, once known.
+    pub node_id: Option<WorkerId>,
+    /// Its weight on the ring.
+    pub weight: f64,
+    /// Whether its last probe succeeded.
+    pub reachable: bool,
+    /// Why its last probe failed, if it did.
+    pub last_probe_error: Option<String>,
+    /// Its breaker.
+    pub breaker: BreakerStatus,
+    /// Tries sent to it.
+    pub requests: u64,
+    /// Tries that failed by its fault.
+    pub failures: u64,
+    /// Tries in flight now.
+    pub in_flight: u64,
+    /// Its share of all tries, 0 to 1.
+    pub share: f64,
+}
+
+/// The state of a circuit breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BreakerStatus {
+    /// Closed, open or half-open.
+    pub state: BreakerState,
+    /// Consecutive failures counted towards opening.
+    pub failures: u32,
+    /// Consecutive successes counted towards closing.
+    pub successes: u32,
+}
+
+/// Whether a breaker lets traffic flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BreakerState {
+    /// Traffic flows.
+    Closed,
+    /// No traffic.
+    Open,
+    /// A few trial requests.
+    HalfOpen,
+}
+
+impl BreakerState {
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "CLOSED",
+            Self::Open => "OPEN",
+            Self::HalfOpen => "HALF_OPEN",
+        }
+    }
+}
