@@ -15,6 +15,7 @@ Needs onnx, onnxruntime and numpy in the versions of requirements.txt.
 """
 
 import argparse
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -237,7 +238,7 @@ def multilayer_perceptron(name, widths, seed, rows="N"):
     """A chain of Gemm and Relu with weights drawn from a fixed seed; no Relu at the end."""
     generator = np.random.default_rng(seed)
     nodes, constants, last = [], {}, "input"
-    for layer, (width_in, width_out) in enumerate(zip(widths, widths[1:])):
+    for layer, (width_in, width_out) in enumerate(itertools.pairwise(widths)):
         weights = generator.standard_normal((width_in, width_out)) / np.sqrt(width_in)
         constants[f"weights{layer}"] = weights.astype(np.float32)
         constants[f"bias{layer}"] = generator.standard_normal(width_out).astype(np.float32)
