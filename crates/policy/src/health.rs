@@ -1,0 +1,87 @@
+//! Concludes from active probes whether a worker is there to be asked.
+//!
+//! This is about presence, and quick in both directions; whether the worker *does well* is the
+//! circuit breaker's question. A refused connection is proof that nobody listens and excludes the
+//! worker at once. A probe that timed out may have lost a race with a busy machine, so it takes
+//! several in a row. One answer is proof enough of life.
+
+/// When probes exclude a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealthConfig {
+    /// Consecutive probes without an answer that exclude a worker; 0 is taken as 1.
+    pub failures_to_exclude: u32,
+}
+
+impl Default for HealthConfig {
+    fn default() -> Self {
+        Self { failures_to_exclude: 2 }
+    }
+}
+
+/// What probes have shown of one worker.
+#[derive(Debug, Clone)]
+pub struct Health {
+    config: HealthConfig,
+    state: State,
+    /// Failed probes since the last success.
+    failures: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// No verdict yet.
+    Unknown,
+    Reachable,
+    Unreachable,
+}
+
+/// A change of verdict, the first one included: an operator reads once about a worker that was
+/// never there, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transition {
+    /// It answers; before, it did not or was unknown.
+    BecameReachable,
+    /// It does not answer; before, it did or was unknown.
+    BecameUnreachable,
+}
+
+impl Health {
+    /// A worker of which nothing is known: not reachable until a probe succeeds.
+    pub fn new(config: HealthConfig) -> Self {
+        Self { config, state: State::Unknown, failures: 0 }
+    }
+
+    /// A probe was answered by a worker that takes requests.
+    pub fn probe_succeeded(&mut self) -> Option<Transition> {
+        self.failures = 0;
+        self.enter(State::Reachable, Transition::BecameReachable)
+    }
+
+    /// A probe failed. `definite`: it is certain that nobody takes requests there (connection
+    /// refused, or an answer that says so), rather than that no answer came in time.
+    pub fn probe_failed(&mut self, definite: bool) -> Option<Transition> {
+        self.failures = self.failures.saturating_add(1);
+        if definite || self.failures >= self.config.failures_to_exclude {
+            self.enter(State::Unreachable, Transition::BecameUnreachable)
+        } else {
+            None
+        }
+    }
+
+    /// Whether the worker may be asked.
+    pub fn is_reachable(&self) -> bool {
+        self.state == State::Reachable
+    }
+
+    /// Whether there is a verdict at all. A gateway that starts has not heard of its workers
+    /// yet, which is another thing than having lost them.
+    pub fn is_known(&self) -> bool {
+        self.state != State::Unknown
+    }
+
+    fn enter(&mut self, state: State, transition: Transition) -> Option<Transition> {
+        let changed = self.state != state;
+        self.state = state;
+        changed.then_some(transition)
+    }
+}

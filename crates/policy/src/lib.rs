@@ -1,0 +1,15 @@
+//! The decisions of the system, apart from everything that carries them out: where a request
+//! belongs, whether a worker may be asked, when a batch leaves, whether a worker is there.
+//!
+//! Nothing here reads a clock, starts a task or does I/O: `now` is an argument. So each rule can
+//! be tested to its last edge without waiting, and a simulation runs the very code that serves.
+
+pub mod batching;
+pub mod circuit_breaker;
+pub mod hash_ring;
+pub mod health;
+
+pub use batching::{BatchingConfig, DispatchReason, Plan};
+pub use circuit_breaker::{BreakerConfig, CircuitBreaker, Outcome, Permit};
+pub use hash_ring::{Candidates, HashRing, RingError, RingMember};
+pub use health::{Health, HealthConfig, Transition};
