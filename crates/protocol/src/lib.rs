@@ -1,0 +1,8 @@
+//! Wire formats: how requests, answers, errors and states look on the network.
+//!
+//! Everything here is a pure function between bytes and `inferring-types`; sockets belong to
+//! `server` and `client`, which share these functions, so both ends agree by construction.
+
+mod json;
+pub mod rest;
+pub mod status;

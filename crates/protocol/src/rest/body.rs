@@ -1,0 +1,190 @@
+//! Message bodies: collected under a limit, and sent without joining large parts.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+
+/// Why a body could not be collected.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError<E> {
+    /// It is, or declares to be, longer than the limit.
+    #[error("the body is larger than the limit of {limit} bytes")]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// The connection failed before its end.
+    #[error("the body broke off")]
+    Broken(#[source] E),
+}
+
+/// Collects a body of at most `limit` bytes. A body that arrived in one piece is not copied;
+/// one that declares too great a length is refused before anything is read.
+///
+/// # Errors
+/// [`BodyError`] where it is too large or breaks off.
+pub async fn collect<B>(mut body: B, limit: usize) -> Result<Bytes, BodyError<B::Error>>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    if body.size_hint().lower() > limit as u64 {
+        return Err(BodyError::TooLarge { limit });
+    }
+    let Some(first) = next_data(&mut body).await? else {
+        return Ok(Bytes::new());
+    };
+    if first.len() > limit {
+        return Err(BodyError::TooLarge { limit });
+    }
+    if body.is_end_stream() {
+        return Ok(first);
+    }
+    let mut whole: Option<BytesMut> = None;
+    while let Some(data) = next_data(&mut body).await? {
+        let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        let whole = whole.get_or_insert_with(|| {
+            let rest = data.len().saturating_add(expected).min(limit);
+            let mut joined = BytesMut::with_capacity(first.len() + rest);
+            joined.extend_from_slice(&first);
+            joined
+        });
+        if whole.len() + data.len() > limit {
+            return Err(BodyError::TooLarge { limit });
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.map_or(first, BytesMut::freeze))
+}
+
+async fn next_data<B>(body: &mut B) -> Result<Option<Bytes>, BodyError<B::Error>>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}
+
+/// A body of a few parts whose total length is known: a head in JSON, then raw tensors.
+#[derive(Debug, Clone, Default)]
+pub struct Chunks {
+    parts: std::collections::VecDeque<Bytes>,
+    length: u64,
+}
+
+impl Chunks {
+    /// Small tensors are copied behind the head, so that one write sends all; larger ones are
+    /// sent from where they are.
+    const COPY_MAX: usize = 16 * 1024;
+
+    /// A body of one part.
+    pub fn one(part: impl Into<Bytes>) -> Self {
+        let part = part.into();
+        let length = part.len() as u64;
+        Self { parts: if part.is_empty() { [].into() } else { [part].into() }, length }
+    }
+
+    /// `head`, then `tensors` in order.
+    pub fn new<'a>(mut head: Vec<u8>, tensors: impl Iterator<Item = &'a Bytes> + Clone) -> Self {
+        let total: usize = tensors.clone().map(Bytes::len).sum();
+        if total <= Self::COPY_MAX {
+            head.reserve_exact(total);
+            tensors.for_each(|tensor| head.extend_from_slice(tensor));
+            return Self::one(head);
+        }
+        let length = (head.len() + total) as u64;
+        let parts = std::iter::once(Bytes::from(head))
+            .chain(tensors.cloned())
+            .filter(|part| !part.is_empty());
+        Self { parts: parts.collect(), length }
+    }
+
+    /// The length in bytes of all that is still to be sent.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+}
+
+impl Body for Chunks {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let part = self.parts.pop_front();
+        self.length -= part.as_ref().map_or(0, Bytes::len) as u64;
+        Poll::Ready(part.map(|part| Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        let waker = std::task::Waker::noop();
+        loop {
+            if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(waker)) {
+                return value;
+            }
+        }
+    }
+
+    #[test]
+    fn parts_arrive_joined_and_whole() {
+        let tensors = [Bytes::from(vec![1; 20_000]), Bytes::new(), Bytes::from(vec![2; 3])];
+        let body = Chunks::new(b"head".to_vec(), tensors.iter());
+        assert_eq!(body.length(), 20_007);
+        let whole = block_on(collect(body, 20_007)).unwrap();
+        assert_eq!(whole.len(), 20_007);
+        assert!(whole.starts_with(b"head\x01") && whole.ends_with(&[1, 2, 2, 2]));
+    }
+
+    #[test]
+    fn one_byte_over_the_limit_is_refused() {
+        assert!(block_on(collect(Chunks::one(vec![0; 10]), 10)).is_ok());
+        let refused = block_on(collect(Chunks::one(vec![0; 11]), 10));
+        assert!(matches!(refused, Err(BodyError::TooLarge { limit: 10 })));
+    }
+
+    /// A body that does not tell its length in advance.
+    struct Unannounced(Chunks);
+
+    impl Body for Unannounced {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            Pin::new(&mut self.0).poll_frame(cx)
+        }
+    }
+
+    #[test]
+    fn a_body_of_unknown_length_is_held_to_the_limit() {
+        let tensors = [Bytes::from(vec![1; 20_000]), Bytes::from(vec![2; 20_000])];
+        let body = || Unannounced(Chunks::new(Vec::new(), tensors.iter()));
+        assert_eq!(block_on(collect(body(), 40_000)).unwrap().len(), 40_000);
+        assert!(block_on(collect(body(), 39_999)).is_err());
+        assert!(block_on(collect(body(), 19_999)).is_err());
+    }
+}

@@ -1,0 +1,284 @@
+//! The plain form: `POST /infer {"request_id", "input_data": [..]}`.
+//!
+//! It asks a model with one input and one output. A flat array is one item; nested arrays carry
+//! their own shape; `"shape"` may state it. Nothing is ever padded or cut.
+
+use inferring_types::{
+    InferResponse, ModelMetadata, NamedTensor, RequestId, ServiceError, Shape, Tensor, TensorSpec,
+};
+
+use crate::json::reader::{Cursor, JsonError};
+use crate::json::values::Values;
+use crate::json::writer;
+
+/// A decoded request.
+#[derive(Debug)]
+pub struct PlainRequest {
+    /// The id in the body, if any.
+    pub id: Option<RequestId>,
+    /// The model's one input.
+    pub input: NamedTensor,
+}
+
+/// Reads a request for `model`.
+///
+/// # Errors
+/// `InvalidArgument` that says what was expected: malformed JSON (with the position), a missing
+/// or mistyped field, a number that does not fit the model's datatype, a length or shape other
+/// than the model's, or a model that needs more than one input or output.
+pub fn decode_request(body: &[u8], model: &ModelMetadata) -> Result<PlainRequest, ServiceError> {
+    let spec = the_one_input(model)?;
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Err(ServiceError::invalid(format!(
+            "the body is empty: expected {{\"input_data\": [..]}} with {} numbers of shape {}",
+            spec.datatype, spec.shape,
+        )));
+    }
+    let fields = Fields::read(body, spec)?;
+    let Some(values) = fields.input_data else {
+        return Err(fields.missing_input_data(spec));
+    };
+    let shape = shape_for(&values, fields.shape, spec, model)?;
+    let tensor = Tensor::new(spec.datatype, shape, values.data.into())
+        .map_err(|error| ServiceError::invalid(format!("field `shape`: {error}")))?;
+    Ok(PlainRequest { id: fields.request_id, input: NamedTensor::new(spec.name.clone(), tensor) })
+}
+
+/// Writes the answer: the outputs' elements flat and row-major, beside their shape.
+///
+/// # Errors
+/// `Internal` where the model answered NaN or an infinity, which JSON cannot carry.
+pub fn encode_response(response: &InferResponse) -> Result<Vec<u8>, ServiceError> {
+    let output = &response.outputs[0];
+    let served = &response.served;
+    let mut out = Vec::with_capacity(256 + output.tensor.data().len() * 3);
+    out.extend_from_slice(b"{\"request_id\":");
+    writer::string(&mut out, response.id.as_str());
+    out.extend_from_slice(b",\"output_data\":");
+    writer::elements(&mut out, &output.tensor)
+        .map_err(|_| super::v2::not_finite(response, output))?;
+    out.extend_from_slice(b",\"output_shape\":");
+    writer::integers(&mut out, output.tensor.shape().dimensions());
+    out.extend_from_slice(b",\"model\":");
+    writer::string(&mut out, response.model.name.as_str());
+    out.push(b',');
+    super::v2::write_served(&mut out, served);
+    out.push(b'}');
+    Ok(out)
+}
+
+fn the_one_input(model: &ModelMetadata) -> Result<&TensorSpec, ServiceError> {
+    if let ([input], [_]) = (&model.inputs[..], &model.outputs[..]) {
+        return Ok(input);
+    }
+    Err(ServiceError::invalid(format!(
+        "model `{name}` has {inputs} inputs and {outputs} outputs, and the plain form takes one of \
+         each: ask POST /v2/models/{name}/infer",
+        name = model.name,
+        inputs = model.inputs.len(),
+        outputs = model.outputs.len(),
+    )))
+}
+
+/// What the body holds.
+#[derive(Default)]
+struct Fields {
+    request_id: Option<RequestId>,
+    input_data: Option<Values>,
+    shape: Option<Shape>,
+    others: Vec<String>,
+}
+
+impl Fields {
+    fn read(body: &[u8], spec: &TensorSpec) -> Result<Self, ServiceError> {
+        let mut fields = Self::default();
+        let mut cursor = Cursor::new(body);
+        cursor.object("an object such as {\"input_data\": [..]}", |key, cursor| {
+            fields.member(key, cursor, spec).map_err(|error| JsonError {
+                problem: format!("field `{key}`: {}", error.problem).into(),
+                ..error
+            })
+        })?;
+        cursor.finish()?;
+        Ok(fields)
+    }
+
+    fn member(
+        &mut self,
+        key: &str,
+        cursor: &mut Cursor<'_>,
+        spec: &TensorSpec,
+    ) -> Result<(), JsonError> {
+        match key {
+            "request_id" => {
+                let text = cursor.string("a string")?;
+                let id = text.parse().map_err(|error| cursor.error(format!("{error}")))?;
+                self.request_id = Some(id);
+            }
+            "input_data" => {
+                if cursor.peek() != Some(b'[') {
+                    return Err(cursor.expected("an array of numbers"));
+                }
+                self.input_data = Some(Values::read(cursor, spec.datatype)?);
+            }
+            "shape" => {
+                let mut dimensions = Vec::new();
+                cursor.array("an array of sizes", |cursor| {
+                    dimensions.push(cursor.unsigned("a size")?);
+                    Ok(())
+                })?;
+                self.shape = Some(Shape::new(dimensions));
+            }
+            _ => {
+                cursor.skip_value()?;
+                self.others.push(key.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn missing_input_data(&self, spec: &TensorSpec) -> ServiceError {
+        let found = match &self.others[..] {
+            [] => String::new(),
+            others => format!(" (found `{}`)", others.join("`, `")),
+        };
+        ServiceError::invalid(format!(
+            "field `input_data` is missing{found}: expected an array of {} numbers of shape {}",
+            spec.datatype, spec.shape,
+        ))
+    }
+}
+
+/// The shape that the numbers have: stated, nested, or the one item that a flat array is.
+fn shape_for(
+    values: &Values,
+    stated: Option<Shape>,
+    spec: &TensorSpec,
+    model: &ModelMetadata,
+) -> Result<Shape, ServiceError> {
+    if let Some(shape) = stated {
+        if shape.elements() != Some(values.elements) {
+            return Err(ServiceError::invalid(format!(
+                "field `shape` says {shape}, but `input_data` has {} numbers",
+                values.elements,
+            )));
+        }
+        return fitting(shape, spec, model);
+    }
+    if values.nesting.rank() > 1 {
+        return fitting(values.nesting.clone(), spec, model);
+    }
+    ModelMetadata::shape_of_flat(spec, values.elements).ok_or_else(|| {
+        ServiceError::invalid(format!(
+            "`input_data` has {} numbers, but model `{}` takes {} of shape {} for one item{}",
+            values.elements,
+            model.name,
+            spec.datatype,
+            spec.shape,
+            hint(spec),
+        ))
+    })
+}
+
+fn fitting(shape: Shape, spec: &TensorSpec, model: &ModelMetadata) -> Result<Shape, ServiceError> {
+    if spec.shape.admits(&shape) {
+        return Ok(shape);
+    }
+    Err(ServiceError::invalid(format!(
+        "`input_data` has shape {shape}, but model `{}` takes {} of shape {}{}",
+        model.name,
+        spec.datatype,
+        spec.shape,
+        hint(spec),
+    )))
+}
+
+fn hint(spec: &TensorSpec) -> String {
+    let dimensions = spec.shape.dimensions();
+    let row = &dimensions[usize::from(spec.shape.first_is_dynamic()).min(dimensions.len())..];
+    let row: Option<u64> = row.iter().map(inferring_types::Dimension::fixed).product();
+    match row {
+        Some(count) if spec.shape.first_is_dynamic() && dimensions.len() > 1 => {
+            format!(": send {count} numbers, or nested arrays [[..], ..] for several rows at once",)
+        }
+        Some(count) if !spec.shape.first_is_dynamic() => format!(": send {count} numbers"),
+        _ => ": send nested arrays, or the field `shape` beside the numbers".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rest::metadata::tests::iris;
+
+    fn decode(body: &str) -> Result<PlainRequest, String> {
+        decode_request(body.as_bytes(), &iris()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_flat_array_is_one_item_and_nested_arrays_are_rows() {
+        for (body, shape) in [
+            (r#"{"request_id":"test1","input_data":[5.1,3.5,1.4,0.2]}"#, [1, 4]),
+            (r#"{"input_data":[[1,2,3,4],[5,6,7,8]],"request_id":"x"}"#, [2, 4]),
+            (r#"{"input_data":[1,2,3,4,5,6,7,8],"shape":[2,4]}"#, [2, 4]),
+        ] {
+            let request = decode(body).unwrap();
+            assert_eq!(request.input.tensor.shape(), &Shape::from(shape), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_and_nothing_is_padded() {
+        for (body, message) in [
+            (
+                r#"{"input_data":[1,2,3]}"#,
+                "`input_data` has 3 numbers, but model `iris` takes FP32 of shape [N,4] for one \
+                 item: send 4 numbers, or nested arrays [[..], ..] for several rows at once",
+            ),
+            (
+                r#"{"input_data":[[1,2,3,4,5]]}"#,
+                "`input_data` has shape [1,5], but model `iris` takes FP32 of shape [N,4]: send 4 \
+                 numbers, or nested arrays [[..], ..] for several rows at once",
+            ),
+            (
+                r#"{"inputdata":[1]}"#,
+                "field `input_data` is missing (found `inputdata`): expected an array of FP32 \
+                 numbers of shape [N,4]",
+            ),
+            (
+                r#"{"input_data":"1,2"}"#,
+                "malformed JSON at byte 14: field `input_data`: expected an array of numbers, got \
+                 a string",
+            ),
+            (
+                r#"{"input_data":[1,2,NaN,4]}"#,
+                "malformed JSON at byte 19: field `input_data`: expected a number, got NaN, which \
+                 JSON does not have",
+            ),
+            (
+                r#"{"request_id":7,"input_data":[1,2,3,4]}"#,
+                "malformed JSON at byte 14: field `request_id`: expected a string, got a number",
+            ),
+            (
+                r#"{"input_data":[1,2,3,4],"shape":[2,4]}"#,
+                "field `shape` says [2,4], but `input_data` has 4 numbers",
+            ),
+            (
+                "  ",
+                "the body is empty: expected {\"input_data\": [..]} with FP32 numbers of shape \
+                 [N,4]",
+            ),
+            (
+                r#"[1,2,3,4]"#,
+                "malformed JSON at byte 0: expected an object such as {\"input_data\": [..]}, got \
+                 an array",
+            ),
+            (
+                r#"{"input_data":[1,2,3,4]"#,
+                "malformed JSON at byte 23: expected `,` or `}`, got the end of the text",
+            ),
+        ] {
+            assert_eq!(decode(body).unwrap_err(), message, "{body}");
+        }
+    }
+}
