@@ -1,0 +1,233 @@
+//! Which device runs models, and what happens where the wished-for one is missing.
+//!
+//! A library built for CUDA says that CUDA is available on machines that have neither driver nor
+//! device, and by itself falls back to the CPU without a word. So the device is tried: a model
+//! of one addition runs on it, once per process, and either works or gives the loader's reason.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use inferring_types::{DeviceStatus, Tensor};
+use ort::environment::Environment;
+use ort::session::Session as Engine;
+use parking_lot::Mutex;
+
+use super::environment::Runtime;
+use super::session::{self, OrtSession, Source, Target};
+use super::signature::Signature;
+use crate::{LoadError, Session as _};
+
+/// The device to run models on, as a user asks for it: `auto`, `cpu`, `cuda` or `cuda:1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Device {
+    /// The first CUDA device where it works, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU; CUDA is never touched.
+    Cpu,
+    /// The CUDA device of that number, or an error.
+    Cuda(u32),
+}
+
+/// A text that names no device.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no device: expected `auto`, `cpu`, `cuda` or `cuda:N` with the number of a GPU")]
+pub struct UnknownDevice(pub String);
+
+impl FromStr for Device {
+    type Err = UnknownDevice;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => text
+                .strip_prefix("cuda:")
+                .filter(|number| number.bytes().all(|b| b.is_ascii_digit()))
+                .and_then(|number| number.parse().ok())
+                .filter(|number| i32::try_from(*number).is_ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| UnknownDevice(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+/// Where the models of one backend go.
+#[derive(Debug, Clone)]
+pub(super) enum Placement {
+    /// To the CPU, with the reason if something else was wished for.
+    Cpu { fallback_reason: Option<String> },
+    /// To a CUDA device; a model that fails there goes to the CPU unless it is `required`.
+    Cuda { number: u32, required: bool },
+}
+
+impl Placement {
+    /// Decides where models go, by trying.
+    ///
+    /// # Errors
+    /// The loader's reason, where a device was demanded that does not work.
+    pub(super) fn decide(device: Device, runtime: &Runtime) -> Result<Self, String> {
+        let (number, required) = match device {
+            Device::Cpu => return Ok(Self::Cpu { fallback_reason: None }),
+            Device::Auto => (0, false),
+            Device::Cuda(number) => (number, true),
+        };
+        match runtime.probes.cuda(&runtime.environment, number) {
+            Ok(()) => Ok(Self::Cuda { number, required }),
+            Err(reason) if required => Err(reason),
+            Err(reason) => {
+                runtime.probes.report_fallback_once(&reason);
+                Ok(Self::Cpu { fallback_reason: Some(reason) })
+            }
+        }
+    }
+
+    /// Where models go, for a status page.
+    pub(super) fn status(&self) -> DeviceStatus {
+        match self {
+            Self::Cpu { fallback_reason } => on_cpu(fallback_reason.clone()),
+            Self::Cuda { .. } => on_cuda(),
+        }
+    }
+
+    /// Loads a model where it belongs.
+    ///
+    /// # Errors
+    /// `Refused` where the model is at fault, `Device` where the device is.
+    pub(super) fn open(
+        &self,
+        environment: &Environment,
+        path: &Path,
+    ) -> Result<(Engine, DeviceStatus), LoadError> {
+        let open = |target| session::open(environment, Source::File(path), target);
+        let open_on_cpu =
+            || open(Target::Cpu).map_err(|reason| LoadError::Refused { path: path.into(), reason });
+        let (number, required) = match self {
+            Self::Cpu { fallback_reason } => {
+                return Ok((open_on_cpu()?, on_cpu(fallback_reason.clone())));
+            }
+            Self::Cuda { number, required } => (*number, *required),
+        };
+        let reason = match open(Target::Cuda(number)) {
+            Ok(engine) => return Ok((engine, on_cuda())),
+            Err(reason) => reason,
+        };
+        // A model that loads on the CPU is in order, and the device is at fault: out of memory,
+        // say. The engine's error codes do not tell the two apart.
+        let engine = open_on_cpu()?;
+        let device = Device::Cuda(number).to_string();
+        if required {
+            return Err(LoadError::Device { path: path.into(), device, reason });
+        }
+        tracing::warn!(model = %path.display(), device, reason, "model runs on the CPU instead");
+        Ok((engine, on_cpu(Some(reason))))
+    }
+}
+
+fn on_cpu(fallback_reason: Option<String>) -> DeviceStatus {
+    DeviceStatus { provider: "CPUExecutionProvider".to_owned(), fallback_reason }
+}
+
+fn on_cuda() -> DeviceStatus {
+    DeviceStatus { provider: "CUDAExecutionProvider".to_owned(), fallback_reason: None }
+}
+
+/// What was learnt about devices, once per process.
+#[derive(Debug, Default)]
+pub(super) struct Probes {
+    cuda: Mutex<BTreeMap<u32, Result<(), String>>>,
+    fallback_reported: AtomicBool,
+}
+
+impl Probes {
+    /// Whether the CUDA device of that number runs a model; tried the first time it is asked.
+    fn cuda(&self, environment: &Environment, number: u32) -> Result<(), String> {
+        let mut known = self.cuda.lock();
+        known.entry(number).or_insert_with(|| probe(environment, Target::Cuda(number))).clone()
+    }
+
+    fn report_fallback_once(&self, reason: &str) {
+        if !self.fallback_reported.swap(true, Ordering::Relaxed) {
+            tracing::warn!(reason, "CUDA cannot be used: models run on the CPU");
+        }
+    }
+}
+
+/// A model of one addition, `y = x + x` over one FP32 number (opset 13).
+const ADDITION: &[u8] = b"\x08\x08\x3a\x39\
+    \x0a\x0e\x0a\x01x\x0a\x01x\x12\x01y\x22\x03Add\
+    \x12\x05probe\
+    \x5a\x0f\x0a\x01x\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x01\
+    \x62\x0f\x0a\x01y\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x01\
+    \x42\x02\x10\x0d";
+
+/// Runs one addition on `target`.
+///
+/// # Errors
+/// The loader's or the engine's reason why that does not work.
+fn probe(environment: &Environment, target: Target) -> Result<(), String> {
+    let engine = session::open(environment, Source::Bytes(ADDITION), target)?;
+    let signature = Signature::of(&engine)?;
+    let one = Tensor::from_f32([1].into(), &[1.0]).expect("one number in a shape of one");
+    let outputs = OrtSession::new(engine, signature)
+        .execute(std::slice::from_ref(&one))
+        .map_err(|error| error.to_string())?;
+    match outputs.first().and_then(Tensor::to_f32).as_deref() {
+        Some([2.0]) => Ok(()),
+        other => Err(format!("one and one made {other:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ort::{OrtBackend, OrtConfig};
+
+    #[test]
+    fn devices_read_back() {
+        for (text, device) in [
+            ("auto", Device::Auto),
+            ("cpu", Device::Cpu),
+            ("cuda:0", Device::Cuda(0)),
+            ("cuda:11", Device::Cuda(11)),
+        ] {
+            assert_eq!(text.parse(), Ok(device));
+            assert_eq!(device.to_string(), text);
+        }
+        assert_eq!("cuda".parse(), Ok(Device::Cuda(0)));
+    }
+
+    #[test]
+    fn what_is_no_device_is_named_with_what_is() {
+        for text in ["", "gpu", "CUDA", "cuda:", "cuda:-1", "cuda:+1", "cuda:x", "cuda:4294967295"]
+        {
+            let error = text.parse::<Device>().unwrap_err().to_string();
+            assert!(error.contains(&format!("`{text}`")) && error.contains("cuda:N"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_probe_adds_where_there_is_a_device_and_fails_where_there_is_none() {
+        let config = OrtConfig { device: Device::Cpu, ..OrtConfig::default() };
+        let backend = OrtBackend::start(config).unwrap();
+        let environment = &backend.runtime.environment;
+        probe(environment, Target::Cpu).unwrap();
+        // No machine has so many.
+        let reason = probe(environment, Target::Cuda(1_000_000)).unwrap_err();
+        assert!(reason.to_uppercase().contains("CUDA"), "{reason}");
+    }
+}

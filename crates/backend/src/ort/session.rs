@@ -1,0 +1,188 @@
+//! One loaded model, and how it runs.
+#![expect(unsafe_code, reason = "a run through the C API; the block says why it is sound")]
+
+use std::any::Any;
+use std::ffi::CString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::ptr;
+
+use inferring_types::{Tensor, TensorSpec};
+use ort::AsPointer as _;
+use ort::environment::Environment;
+use ort::ep::{CUDA, cuda::ConvAlgorithmSearch};
+use ort::memory::MemoryInfo;
+use ort::session::{Session as Engine, builder::AutoDevicePolicy};
+use smallvec::SmallVec;
+
+use super::message;
+use super::signature::Signature;
+use super::tensor::{Input, Value, check};
+use crate::{ExecuteError, Session};
+
+/// Where a model's bytes come from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Source<'a> {
+    /// A file. Weights that it keeps in files beside it are found through its path.
+    File(&'a Path),
+    /// Bytes that hold everything.
+    Bytes(&'a [u8]),
+}
+
+/// The device that a session is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    Cpu,
+    /// The CUDA device of that number.
+    Cuda(u32),
+}
+
+/// Makes a session, and fails where the target cannot be used.
+///
+/// # Errors
+/// The engine's reason.
+pub(super) fn open(
+    environment: &Environment,
+    source: Source<'_>,
+    target: Target,
+) -> Result<Engine, String> {
+    let opened = catch_unwind(AssertUnwindSafe(|| open_unguarded(environment, source, target)));
+    match opened {
+        Ok(Ok(engine)) => Ok(engine),
+        Ok(Err(error)) => Err(message::clean(error.message())),
+        // The binding takes for unreachable what a model can declare, such as a sequence of
+        // optional values; a model file must not end the process.
+        Err(panic) => Err(format!("the engine's binding cannot read it: {}", words_of(&*panic))),
+    }
+}
+
+fn open_unguarded(
+    environment: &Environment,
+    source: Source<'_>,
+    target: Target,
+) -> Result<Engine, ort::Error> {
+    let builder = Engine::builder(environment)?;
+    let mut builder = match target {
+        // Left alone, the binding asks for the most efficient device that the library knows.
+        Target::Cpu => builder.with_auto_device(AutoDevicePolicy::PreferCPU)?,
+        Target::Cuda(device) => {
+            let cuda = CUDA::default()
+                .with_device_id(i32::try_from(device).unwrap_or(i32::MAX))
+                // The engine's default measures every algorithm anew for each input shape it
+                // meets; batches come in all sizes, and each would stall behind that.
+                .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic);
+            builder.with_execution_providers([cuda.build().error_on_failure()])?
+        }
+    };
+    match source {
+        Source::File(path) => builder.commit_from_file(path),
+        Source::Bytes(bytes) => builder.commit_from_memory(bytes),
+    }
+}
+
+fn words_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given")
+}
+
+/// A session with everything prepared that a run needs.
+pub(super) struct OrtSession {
+    engine: Engine,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    memory: MemoryInfo<'static>,
+}
+
+/// One input or output, with its name in the form that the C API takes.
+struct Port {
+    spec: TensorSpec,
+    name: CString,
+}
+
+impl Port {
+    fn all(specs: Vec<TensorSpec>) -> Vec<Self> {
+        let port = |spec: TensorSpec| {
+            let name = CString::new(spec.name.as_str())
+                .expect("the engine gave the name as a C string, which holds no NUL");
+            Self { spec, name }
+        };
+        specs.into_iter().map(port).collect()
+    }
+}
+
+impl OrtSession {
+    /// A session over a loaded model of that signature.
+    pub(super) fn new(engine: Engine, signature: Signature) -> Self {
+        Self {
+            engine,
+            inputs: Port::all(signature.inputs),
+            outputs: Port::all(signature.outputs),
+            memory: MemoryInfo::default(),
+        }
+    }
+
+    /// Checks what the engine would only call a generic failure, or not notice.
+    fn check(&self, inputs: &[Tensor]) -> Result<(), ExecuteError> {
+        if inputs.len() != self.inputs.len() {
+            return Err(ExecuteError(format!(
+                "the model takes {} inputs, got {}",
+                self.inputs.len(),
+                inputs.len(),
+            )));
+        }
+        for (Port { spec, .. }, tensor) in self.inputs.iter().zip(inputs) {
+            if tensor.datatype() != spec.datatype || !spec.shape.admits(tensor.shape()) {
+                return Err(ExecuteError(format!(
+                    "input `{}`: expected {} {}, got {} {}",
+                    spec.name,
+                    spec.datatype,
+                    spec.shape,
+                    tensor.datatype(),
+                    tensor.shape(),
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, inputs: &[Input<'_>]) -> Result<SmallVec<[Value; 4]>, ExecuteError> {
+        let values = inputs.iter().map(Input::as_ptr).collect::<SmallVec<[_; 8]>>();
+        let names = |ports: &[Port]| {
+            ports.iter().map(|port| port.name.as_ptr()).collect::<SmallVec<[_; 8]>>()
+        };
+        let (input_names, output_names) = (names(&self.inputs), names(&self.outputs));
+        let mut results = SmallVec::<[_; 4]>::from_elem(ptr::null_mut(), self.outputs.len());
+        // SAFETY: every list has the length that is passed with it (`check` compared the number
+        // of inputs), and what it points at lives in `self` or `inputs` until the call is over.
+        // `&mut self` makes this the session's only run. Results are null on entry, so the
+        // engine makes them; each belongs to us from then on.
+        let status = unsafe {
+            check((ort::api().Run)(
+                self.engine.ptr().cast_mut(),
+                ptr::null(),
+                input_names.as_ptr(),
+                values.as_ptr(),
+                values.len(),
+                output_names.as_ptr(),
+                output_names.len(),
+                results.as_mut_ptr(),
+            ))
+        };
+        // Values are taken over before the status is looked at, so that none is lost.
+        let results = results.into_iter().map(Value::new).collect::<SmallVec<[_; 4]>>();
+        status?;
+        results.into_iter().collect()
+    }
+}
+
+impl Session for OrtSession {
+    fn execute(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecuteError> {
+        self.check(inputs)?;
+        let values = inputs
+            .iter()
+            .map(|tensor| Input::new(tensor, &self.memory))
+            .collect::<Result<SmallVec<[_; 4]>, _>>()?;
+        let results = self.run(&values)?;
+        results.iter().map(Value::to_tensor).collect()
+    }
+}
