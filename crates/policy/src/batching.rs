@@ -67,13 +67,13 @@ pub fn plan(config: &BatchingConfig, rows_waiting: usize, oldest: Instant, now: 
 /// smaller one behind it would. It never exceeds `rows_max` rows, but always takes the first job,
 /// which may be bigger than that and then runs alone. 0 only for an empty lane.
 pub fn take(config: &BatchingConfig, rows: impl Iterator<Item = usize>) -> usize {
-    let mut room = config.rows_max;
+    let mut room = Some(config.rows_max);
     let mut jobs = 0;
     for rows in rows {
-        if jobs > 0 && rows > room {
+        room = room.and_then(|room| room.checked_sub(rows));
+        if room.is_none() && jobs > 0 {
             break;
         }
-        room = room.saturating_sub(rows);
         jobs += 1;
     }
     jobs
@@ -83,4 +83,116 @@ pub fn take(config: &BatchingConfig, rows: impl Iterator<Item = usize>) -> usize
 fn later(moment: Instant, delay: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     moment + delay.min(CENTURY)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock;
+
+    const MILLISECOND: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn when_a_batch_leaves() {
+        let waits = BatchingConfig { dispatch_when_idle: false, ..BatchingConfig::default() };
+        let eager = BatchingConfig::default();
+        let oldest = clock::start();
+        let full = Plan::Dispatch(DispatchReason::Full);
+        let timeout = Plan::Dispatch(DispatchReason::Timeout);
+        let idle = Plan::Dispatch(DispatchReason::Idle);
+        let wait = Plan::WaitUntil(oldest + 20 * MILLISECOND);
+        for (config, rows_waiting, waited, expected) in [
+            (eager, 1, Duration::ZERO, idle),
+            (eager, 31, 19 * MILLISECOND, idle),
+            (eager, 31, 20 * MILLISECOND, timeout),
+            (eager, 32, Duration::ZERO, full),
+            (eager, 32, 90 * MILLISECOND, full),
+            (eager, 500, Duration::ZERO, full),
+            (waits, 1, Duration::ZERO, wait),
+            (waits, 31, 20 * MILLISECOND - Duration::from_nanos(1), wait),
+            (waits, 31, 20 * MILLISECOND, timeout),
+            (waits, 1, 21 * MILLISECOND, timeout),
+            (waits, 32, Duration::ZERO, full),
+            (waits, 33, 21 * MILLISECOND, full),
+        ] {
+            let planned = plan(&config, rows_waiting, oldest, oldest + waited);
+            assert_eq!(planned, expected, "{rows_waiting} rows after {waited:?}, {config:?}");
+        }
+    }
+
+    #[test]
+    fn an_endless_delay_waits_without_overflow() {
+        let config = BatchingConfig {
+            delay_max: Duration::MAX,
+            dispatch_when_idle: false,
+            ..BatchingConfig::default()
+        };
+        let now = clock::start();
+        assert!(matches!(plan(&config, 1, now, now), Plan::WaitUntil(then) if then > now));
+    }
+
+    #[test]
+    fn how_many_jobs_make_a_batch() {
+        for (rows, jobs) in [
+            (&[] as &[usize], 0),
+            (&[1], 1),
+            (&[1; 40], 32),
+            (&[16, 16, 1], 2),
+            (&[16, 17, 1], 1),
+            (&[33], 1),
+            (&[33, 1], 1),
+            (&[33, 0], 1),
+            (&[1, 33], 1),
+            (&[32, 0, 0, 1], 3),
+            (&[usize::MAX, usize::MAX], 1),
+            (&[1, usize::MAX], 1),
+        ] {
+            let taken = take(&BatchingConfig::default(), rows.iter().copied());
+            assert_eq!(taken, jobs, "{rows:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_batch_is_the_longest_head_that_fits(
+            rows in prop::collection::vec(0..50_usize, 0..60),
+            rows_max in 0..70_usize,
+        ) {
+            let config = BatchingConfig { rows_max, ..BatchingConfig::default() };
+            let jobs = take(&config, rows.iter().copied());
+            prop_assert!(jobs <= rows.len());
+            prop_assert_eq!(jobs == 0, rows.is_empty());
+            prop_assert!(jobs <= 1 || rows[..jobs].iter().sum::<usize>() <= rows_max);
+            if jobs < rows.len() {
+                prop_assert!(rows[..=jobs].iter().sum::<usize>() > rows_max);
+            }
+        }
+
+        /// Whoever waits as told and then asks again gets a batch: no lane is forgotten.
+        #[test]
+        fn waiting_ends_in_a_dispatch_no_later_than_the_delay(
+            rows in 1..32_usize,
+            delay in 1..100_u32,
+            waited in 0..200_u32,
+        ) {
+            let delay_max = delay * MILLISECOND;
+            let config =
+                BatchingConfig { delay_max, dispatch_when_idle: false, ..BatchingConfig::default() };
+            let oldest = clock::start();
+            let now = oldest + waited * MILLISECOND;
+            match plan(&config, rows, oldest, now) {
+                Plan::WaitUntil(then) => {
+                    prop_assert!(now < then && then <= oldest + delay_max);
+                    let woken = plan(&config, rows, oldest, then);
+                    prop_assert_eq!(woken, Plan::Dispatch(DispatchReason::Timeout));
+                }
+                Plan::Dispatch(reason) => {
+                    prop_assert_eq!(reason, DispatchReason::Timeout);
+                    prop_assert!(waited >= delay);
+                }
+            }
+        }
+    }
 }

@@ -97,17 +97,16 @@ impl HashRing {
     /// # Errors
     /// [`RingError`] for a weight out of range, an id given twice, or no or too many points.
     pub fn build(members: &[RingMember], points_per_worker: u32) -> Result<Self, RingError> {
-        if points_per_worker == 0 {
-            return Err(RingError::NoPoints);
-        }
-        let counts = members
-            .iter()
-            .map(|member| count_points(member, points_per_worker))
-            .collect::<Result<Vec<u64>, _>>()?;
-        let total = counts.iter().sum::<u64>();
-        if total > Self::POINTS_MAX {
-            return Err(RingError::TooManyPoints { points: total });
-        }
+        Self::build_with(members, points_per_worker, point)
+    }
+
+    /// [`HashRing::build`] with another hash, so that tests can make points coincide.
+    fn build_with(
+        members: &[RingMember],
+        points_per_worker: u32,
+        point: impl Fn(&WorkerId, u32) -> u64,
+    ) -> Result<Self, RingError> {
+        let counts = count_points(members, points_per_worker)?;
 
         // Visiting members by id, and sorting by place alone but stably, settles the order of
         // coinciding points by id: the position in `members` leaves no trace.
@@ -117,10 +116,11 @@ impl HashRing {
         {
             return Err(RingError::DuplicateId { id: members[pair[0]].id.clone() });
         }
-        let mut placed = Vec::with_capacity(total as usize);
+        let mut placed = Vec::with_capacity(counts.iter().sum::<u32>() as usize);
         for index in by_id {
-            let owner = u32::try_from(index).expect("no more members than points: checked above");
-            place_points(&members[index].id, counts[index], |point| placed.push((point, owner)));
+            let owner = u32::try_from(index).expect("members are fewer than POINTS_MAX");
+            let id = &members[index].id;
+            placed.extend((0..counts[index]).map(|counter| (point(id, counter), owner)));
         }
         placed.sort_by_key(|&(point, _)| point);
 
@@ -162,27 +162,36 @@ impl HashRing {
     }
 }
 
-/// Points of `member`, after its weight was checked.
-fn count_points(member: &RingMember, points_per_worker: u32) -> Result<u64, RingError> {
-    let RingMember { ref id, weight } = *member;
-    // Written so that NaN falls out as well.
-    if !(weight > 0.0 && weight <= HashRing::WEIGHT_MAX) {
-        return Err(RingError::Weight { id: id.clone(), weight });
+/// The points of each member, once weights and total are checked.
+fn count_points(members: &[RingMember], points_per_worker: u32) -> Result<Vec<u32>, RingError> {
+    if points_per_worker == 0 {
+        return Err(RingError::NoPoints);
     }
-    Ok((f64::from(points_per_worker) * weight).round().max(1.0) as u64)
+    let mut counts = Vec::with_capacity(members.len());
+    let mut total = 0;
+    for &RingMember { ref id, weight } in members {
+        // Written so that NaN falls out as well.
+        if !(weight > 0.0 && weight <= HashRing::WEIGHT_MAX) {
+            return Err(RingError::Weight { id: id.clone(), weight });
+        }
+        let count = (f64::from(points_per_worker) * weight).round().max(1.0) as u64;
+        total += count;
+        counts.push(count as u32);
+    }
+    if total > HashRing::POINTS_MAX {
+        return Err(RingError::TooManyPoints { points: total });
+    }
+    // Only past the check above is it certain that no count was cut to 32 bits.
+    Ok(counts)
 }
 
-/// The first `count` points of the worker `id`: XXH3 over the id and a 32-bit counter.
+/// One point of the worker `id`: XXH3 over the id and a 32-bit counter.
 ///
 /// The counter has a fixed width, so no two pairs of id and counter hash the same bytes.
-fn place_points(id: &WorkerId, count: u64, mut place: impl FnMut(u64)) {
-    let mut bytes = id.as_str().as_bytes().to_vec();
-    let id_length = bytes.len();
-    for counter in 0..count as u32 {
-        bytes.truncate(id_length);
-        bytes.extend_from_slice(&counter.to_le_bytes());
-        place(xxh3_64_with_seed(&bytes, HashRing::SEED));
-    }
+fn point(id: &WorkerId, counter: u32) -> u64 {
+    let mut bytes = SmallVec::<[u8; 64]>::from_slice(id.as_str().as_bytes());
+    bytes.extend_from_slice(&counter.to_le_bytes());
+    xxh3_64_with_seed(&bytes, HashRing::SEED)
 }
 
 /// The members in the order in which one key prefers them.
@@ -237,3 +246,8 @@ impl Iterator for Candidates<'_> {
 
 impl ExactSizeIterator for Candidates<'_> {}
 impl FusedIterator for Candidates<'_> {}
+
+#[cfg(test)]
+mod balance;
+#[cfg(test)]
+mod tests;

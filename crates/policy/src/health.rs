@@ -85,3 +85,101 @@ impl Health {
         changed.then_some(transition)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use Probe::{Answered, Refused, TimedOut};
+    use Transition::{BecameReachable, BecameUnreachable};
+
+    #[derive(Debug, Clone, Copy)]
+    enum Probe {
+        Answered,
+        TimedOut,
+        Refused,
+    }
+    /// A rule in words, and a sequence of probes, each with the transition it causes.
+    type Case = (&'static str, &'static [(Probe, Option<Transition>)]);
+
+    #[test]
+    fn verdicts_follow_from_probes() {
+        let table: &[Case] = &[
+            ("one answer includes", &[(Answered, Some(BecameReachable)), (Answered, None)]),
+            (
+                "a refusal excludes at once",
+                &[
+                    (Answered, Some(BecameReachable)),
+                    (Refused, Some(BecameUnreachable)),
+                    (Refused, None),
+                ],
+            ),
+            (
+                "two time-outs in a row exclude",
+                &[
+                    (Answered, Some(BecameReachable)),
+                    (TimedOut, None),
+                    (TimedOut, Some(BecameUnreachable)),
+                    (TimedOut, None),
+                ],
+            ),
+            (
+                "an answer between time-outs forgives",
+                &[
+                    (Answered, Some(BecameReachable)),
+                    (TimedOut, None),
+                    (Answered, None),
+                    (TimedOut, None),
+                    (Answered, None),
+                ],
+            ),
+            (
+                "a worker that was never there is told of once",
+                &[
+                    (TimedOut, None),
+                    (TimedOut, Some(BecameUnreachable)),
+                    (Refused, None),
+                    (Answered, Some(BecameReachable)),
+                ],
+            ),
+            (
+                "one answer brings it back from any number of failures",
+                &[
+                    (Refused, Some(BecameUnreachable)),
+                    (TimedOut, None),
+                    (Refused, None),
+                    (Answered, Some(BecameReachable)),
+                    (TimedOut, None),
+                ],
+            ),
+        ];
+        for (rule, steps) in table {
+            let mut health = Health::new(HealthConfig::default());
+            assert!(!health.is_reachable() && !health.is_known());
+            let mut verdict = None;
+            for (step, &(probe, expected)) in steps.iter().enumerate() {
+                let transition = match probe {
+                    Answered => health.probe_succeeded(),
+                    TimedOut => health.probe_failed(false),
+                    Refused => health.probe_failed(true),
+                };
+                assert_eq!(transition, expected, "{rule}: step {step}, {probe:?}");
+                verdict = transition.or(verdict);
+                assert_eq!(health.is_reachable(), verdict == Some(BecameReachable), "{rule}");
+                assert_eq!(health.is_known(), verdict.is_some(), "{rule}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_number_of_time_outs_is_configured() {
+        for (failures_to_exclude, excluded_by) in [(0, 1), (1, 1), (2, 2), (7, 7)] {
+            let mut health = Health::new(HealthConfig { failures_to_exclude });
+            health.probe_succeeded();
+            for probe in 1..=10 {
+                let expected = (probe == excluded_by).then_some(BecameUnreachable);
+                assert_eq!(health.probe_failed(false), expected, "probe {probe}");
+            }
+        }
+    }
+}

@@ -13,3 +13,14 @@ pub use batching::{BatchingConfig, DispatchReason, Plan};
 pub use circuit_breaker::{BreakerConfig, CircuitBreaker, Outcome, Permit};
 pub use hash_ring::{Candidates, HashRing, RingError, RingMember};
 pub use health::{Health, HealthConfig, Transition};
+
+#[cfg(test)]
+mod clock {
+    use std::time::Instant;
+
+    /// The moment at which a test's time starts; from here on it is arithmetic.
+    #[expect(clippy::disallowed_methods, reason = "an Instant comes from nowhere else")]
+    pub(crate) fn start() -> Instant {
+        Instant::now()
+    }
+}
