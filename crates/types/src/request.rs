@@ -91,14 +91,15 @@ impl fmt::Debug for WorkerId {
     }
 }
 
-/// A request for one inference, decoded and fitting the model's declared inputs.
+/// A request for one inference, decoded.
 #[derive(Debug, Clone)]
 pub struct InferRequest {
     /// Its id.
     pub id: RequestId,
     /// The model to ask.
     pub model: ModelName,
-    /// The inputs, in the model's declared order (see [`ModelMetadata::arrange`]).
+    /// The inputs as given; a service holds them against the model by
+    /// [`ModelMetadata::arrange`].
     pub inputs: Vec<NamedTensor>,
     /// The outputs to answer with; empty for all.
     pub outputs: Vec<TensorName>,

@@ -1,0 +1,358 @@
+//! The queue between requests and a model's instances: bounded, and sorted into lanes of jobs
+//! that may share a run.
+//!
+//! When a batch leaves is decided by [`inferring_policy::batching`]; here jobs wait, and
+//! instances wait for jobs. A full queue refuses at once, because a queue that grows turns
+//! overload into time-outs.
+
+mod batch;
+mod lane;
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use inferring_policy::batching::{self, BatchingConfig, DispatchReason, Plan};
+use inferring_types::{BatchStatus, ServiceError, Tensor};
+use parking_lot::{Condvar, Mutex};
+
+pub(crate) use batch::Batch;
+use lane::{Lane, LaneKey};
+
+use crate::cache::Leader;
+use crate::config::QueueConfig;
+
+/// One computation to do: a request's inputs, and the duty to answer all who wait for it.
+pub(crate) struct Job {
+    /// In the model's declared order.
+    pub(crate) inputs: Vec<Tensor>,
+    /// When it was submitted.
+    pub(crate) enqueued: Instant,
+    /// Answers all who wait.
+    pub(crate) leader: Leader,
+}
+
+impl Job {
+    /// The size of the first dimension: rows, for a model that joins them.
+    pub(crate) fn rows(&self) -> usize {
+        let first = self.inputs.first().and_then(|input| input.shape().dimensions().first());
+        first.map_or(1, |&rows| usize::try_from(rows).unwrap_or(usize::MAX))
+    }
+
+    fn bytes(&self) -> u64 {
+        self.inputs.iter().map(|input| input.data().len() as u64).sum()
+    }
+}
+
+/// Where jobs for one model wait for its instances.
+pub(crate) struct Batcher {
+    policy: BatchingConfig,
+    /// Whether jobs of equal shape may share a run.
+    joins_rows: bool,
+    requests_max: usize,
+    bytes_max: u64,
+    queue: Mutex<Queue>,
+    job_arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Never empty lanes; few, because requests for one model mostly have one shape.
+    lanes: Vec<Lane>,
+    requests: usize,
+    bytes: u64,
+    closed: bool,
+    status: BatchStatus,
+}
+
+impl Batcher {
+    pub(crate) fn new(config: &QueueConfig, joins_rows: bool) -> Self {
+        Self {
+            policy: config.policy(),
+            joins_rows,
+            requests_max: config.queue_requests_max,
+            bytes_max: config.queue_bytes_max.as_u64(),
+            queue: Mutex::default(),
+            job_arrived: Condvar::new(),
+        }
+    }
+
+    /// Queues a job, or answers all who wait for it with `Overloaded` (the queue is full) or
+    /// `Unavailable` (the batcher is closed).
+    pub(crate) fn submit(&self, job: Job) {
+        let mut queue = self.queue.lock();
+        let bytes = job.bytes();
+        let refusal = if queue.closed {
+            ServiceError::unavailable("the worker is shutting down")
+        } else if queue.requests >= self.requests_max || queue.bytes + bytes > self.bytes_max {
+            ServiceError::overloaded(format!(
+                "the model's queue is full: {} requests with {} bytes are waiting",
+                queue.requests, queue.bytes,
+            ))
+        } else {
+            queue.requests += 1;
+            queue.bytes += bytes;
+            queue.push(LaneKey::of(&job, self.joins_rows), job);
+            drop(queue);
+            self.job_arrived.notify_one();
+            return;
+        };
+        drop(queue);
+        job.leader.complete(Err(refusal));
+    }
+
+    /// The next batch, once there is one; `None` when the batcher is closed and all is done.
+    ///
+    /// Work that nobody waits for, or whose deadline has passed, is dropped here and never runs.
+    pub(crate) fn next_batch(&self) -> Option<Batch> {
+        loop {
+            let (candidates, reason) = self.wait_for_candidates()?;
+            let taken = Instant::now();
+            let candidate_count = candidates.len();
+            let jobs: Vec<Job> =
+                candidates.into_iter().filter_map(|job| still_useful(job, taken)).collect();
+            let batch = (!jobs.is_empty()).then(|| Batch::new(jobs, taken));
+            self.count(reason, candidate_count, batch.as_ref());
+            if batch.is_some() {
+                return batch;
+            }
+        }
+    }
+
+    /// Refuses new jobs; those that are queued are still handed out.
+    pub(crate) fn close(&self) {
+        self.queue.lock().closed = true;
+        self.job_arrived.notify_all();
+    }
+
+    pub(crate) fn status(&self) -> BatchStatus {
+        let queue = self.queue.lock();
+        BatchStatus { queued: queue.requests as u64, ..queue.status }
+    }
+
+    fn wait_for_candidates(&self) -> Option<(VecDeque<Job>, DispatchReason)> {
+        let mut queue = self.queue.lock();
+        loop {
+            let now = Instant::now();
+            match queue.choose(&self.policy, now) {
+                Choice::Dispatch { lane, reason } => {
+                    let jobs = queue.take(lane, &self.policy);
+                    if !queue.lanes.is_empty() {
+                        // Another idle instance may take the rest.
+                        self.job_arrived.notify_one();
+                    }
+                    return Some((jobs, reason));
+                }
+                Choice::Nothing if queue.closed => return None,
+                Choice::Nothing => self.job_arrived.wait(&mut queue),
+                Choice::WaitUntil(moment) => {
+                    self.job_arrived.wait_until(&mut queue, moment);
+                }
+            }
+        }
+    }
+
+    fn count(&self, reason: DispatchReason, candidates: usize, batch: Option<&Batch>) {
+        let mut queue = self.queue.lock();
+        let status = &mut queue.status;
+        status.dropped += (candidates - batch.map_or(0, Batch::jobs)) as u64;
+        if let Some(batch) = batch {
+            status.batches += 1;
+            status.rows += batch.rows() as u64;
+            match reason {
+                DispatchReason::Full => status.full += 1,
+                DispatchReason::Timeout => status.timeout += 1,
+                DispatchReason::Idle => status.idle += 1,
+            }
+        }
+    }
+}
+
+enum Choice {
+    Dispatch { lane: usize, reason: DispatchReason },
+    WaitUntil(Instant),
+    Nothing,
+}
+
+impl Queue {
+    fn push(&mut self, key: LaneKey, job: Job) {
+        match self.lanes.iter_mut().find(|lane| lane.key == key) {
+            Some(lane) => lane.push(job),
+            None => self.lanes.push(Lane::new(key, job)),
+        }
+    }
+
+    /// Among the lanes that may leave, the one whose oldest job came first.
+    fn choose(&self, policy: &BatchingConfig, now: Instant) -> Choice {
+        let mut choice = Choice::Nothing;
+        let mut chosen_oldest: Option<Instant> = None;
+        for (index, lane) in self.lanes.iter().enumerate() {
+            // A closed queue holds nothing back.
+            let plan = if self.closed {
+                Plan::Dispatch(DispatchReason::Idle)
+            } else {
+                batching::plan(policy, lane.rows(), lane.oldest(), now)
+            };
+            match plan {
+                Plan::Dispatch(reason)
+                    if chosen_oldest.is_none_or(|oldest| lane.oldest() < oldest) =>
+                {
+                    chosen_oldest = Some(lane.oldest());
+                    choice = Choice::Dispatch { lane: index, reason };
+                }
+                Plan::Dispatch(_) => {}
+                Plan::WaitUntil(moment) => match choice {
+                    Choice::Dispatch { .. } => {}
+                    Choice::WaitUntil(earlier) if earlier <= moment => {}
+                    _ => choice = Choice::WaitUntil(moment),
+                },
+            }
+        }
+        choice
+    }
+
+    fn take(&mut self, index: usize, policy: &BatchingConfig) -> VecDeque<Job> {
+        let lane = &mut self.lanes[index];
+        let jobs = lane.take(policy);
+        if lane.is_empty() {
+            self.lanes.swap_remove(index);
+        }
+        self.requests -= jobs.len();
+        self.bytes -= jobs.iter().map(Job::bytes).sum::<u64>();
+        jobs
+    }
+}
+
+/// The job, unless its deadline has passed or nobody waits for it.
+fn still_useful(job: Job, now: Instant) -> Option<Job> {
+    let Job { inputs, enqueued, leader } = job;
+    if leader.deadline().is_some_and(|deadline| deadline.has_passed(now)) {
+        leader.complete(Err(ServiceError::deadline_exceeded(
+            "the deadline passed while the request waited for an instance",
+        )));
+        return None;
+    }
+    leader.unless_unwanted().map(|leader| Job { inputs, enqueued, leader })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+    use std::time::Duration;
+
+    use inferring_types::{ContentDigest, Deadline, ErrorKind};
+
+    use super::*;
+    use crate::cache::{Lookup, ResultCache, Ticket};
+    use crate::config::CacheConfig;
+
+    struct Fixture {
+        batcher: Batcher,
+        cache: std::sync::Arc<ResultCache>,
+        jobs: u64,
+    }
+
+    impl Fixture {
+        fn new(config: &QueueConfig, joins_rows: bool) -> Self {
+            let cache = ResultCache::new(&CacheConfig::default());
+            Self { batcher: Batcher::new(config, joins_rows), cache, jobs: 0 }
+        }
+
+        fn submit(&mut self, shape: [u64; 2], timeout: Duration) -> Ticket {
+            self.jobs += 1;
+            let now = Instant::now();
+            let key = ContentDigest::of(&self.jobs.to_le_bytes());
+            let deadline = Deadline::after(now, timeout);
+            let Lookup::Lead(ticket, leader) = self.cache.get_or_lead(key, deadline, now) else {
+                panic!("keys differ");
+            };
+            let values = vec![0.0; (shape[0] * shape[1]) as usize];
+            let inputs = vec![Tensor::from_f32(shape.into(), &values).unwrap()];
+            self.batcher.submit(Job { inputs, enqueued: now, leader });
+            ticket
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn config(size_max: usize) -> QueueConfig {
+        QueueConfig { size_max: NonZeroUsize::new(size_max).unwrap(), ..QueueConfig::default() }
+    }
+
+    #[test]
+    fn an_idle_instance_takes_what_is_there_up_to_the_maximum() {
+        let mut fixture = Fixture::new(&config(4), true);
+        let _tickets: Vec<_> = (0..6).map(|_| fixture.submit([1, 3], LONG)).collect();
+        assert_eq!(fixture.batcher.next_batch().unwrap().jobs(), 4);
+        assert_eq!(fixture.batcher.next_batch().unwrap().jobs(), 2);
+        let status = fixture.batcher.status();
+        assert_eq!((status.batches, status.rows, status.full, status.idle), (2, 6, 1, 1));
+        assert_eq!(status.queued, 0);
+    }
+
+    #[test]
+    fn only_jobs_of_equal_shape_share_a_batch() {
+        let mut fixture = Fixture::new(&config(8), true);
+        let _tickets: Vec<_> =
+            [[1, 3], [1, 5], [2, 3], [1, 5]].map(|shape| fixture.submit(shape, LONG)).into();
+        let sizes: Vec<_> = (0..2).map(|_| fixture.batcher.next_batch().unwrap().rows()).collect();
+        assert_eq!(sizes, [3, 2]);
+    }
+
+    #[test]
+    fn a_model_that_does_not_join_rows_runs_every_job_alone() {
+        let mut fixture = Fixture::new(&config(8), false);
+        let _tickets: Vec<_> = (0..3).map(|_| fixture.submit([1, 3], LONG)).collect();
+        for _ in 0..3 {
+            assert_eq!(fixture.batcher.next_batch().unwrap().jobs(), 1);
+        }
+    }
+
+    #[test]
+    fn without_idle_dispatch_a_batch_leaves_full_or_late() {
+        let config = QueueConfig {
+            dispatch_when_idle: false,
+            delay_max: Duration::from_millis(30),
+            ..config(2)
+        };
+        let mut fixture = Fixture::new(&config, true);
+        let start = Instant::now();
+        let _tickets: Vec<_> = (0..3).map(|_| fixture.submit([1, 3], LONG)).collect();
+        assert_eq!(fixture.batcher.next_batch().unwrap().jobs(), 2);
+        assert_eq!(fixture.batcher.next_batch().unwrap().jobs(), 1);
+        assert!(start.elapsed() >= Duration::from_millis(30));
+        let status = fixture.batcher.status();
+        assert_eq!((status.full, status.timeout, status.idle), (1, 1, 0));
+    }
+
+    #[tokio::test]
+    async fn expired_and_abandoned_jobs_never_run() {
+        let mut fixture = Fixture::new(&config(8), true);
+        let expired = fixture.submit([1, 3], Duration::ZERO);
+        drop(fixture.submit([1, 3], LONG));
+        let _alive = fixture.submit([1, 3], LONG);
+        assert_eq!(fixture.batcher.next_batch().unwrap().jobs(), 1);
+        let error = expired.wait().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+        assert_eq!(fixture.batcher.status().dropped, 2);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once() {
+        let config = QueueConfig { queue_requests_max: 2, ..config(8) };
+        let mut fixture = Fixture::new(&config, true);
+        let _tickets: Vec<_> = (0..2).map(|_| fixture.submit([1, 3], LONG)).collect();
+        let error = fixture.submit([1, 3], LONG).wait().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Overloaded);
+    }
+
+    #[tokio::test]
+    async fn closing_hands_out_the_rest_and_refuses_the_new() {
+        let mut fixture = Fixture::new(&config(8), true);
+        let _ticket = fixture.submit([1, 3], LONG);
+        fixture.batcher.close();
+        let error = fixture.submit([1, 3], LONG).wait().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert_eq!(fixture.batcher.next_batch().unwrap().jobs(), 1);
+        assert!(fixture.batcher.next_batch().is_none());
+    }
+}

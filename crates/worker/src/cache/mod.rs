@@ -1,0 +1,269 @@
+//! Results by content: kept ones, and those being computed now.
+//!
+//! One lock covers both, so that for any content there is at any moment either a kept answer, or
+//! exactly one computation that everybody else joins, or neither. The lock is held for a few
+//! map operations and never across a wait.
+
+mod flight;
+mod store;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use inferring_types::{CacheStatus, ContentDigest, Deadline, NamedTensor, ServiceError};
+use parking_lot::Mutex;
+
+use flight::Flight;
+pub(crate) use flight::{Leader, Ticket};
+use store::Store;
+
+use crate::config::CacheConfig;
+
+/// A computed answer, with what computing it took. Shared by everybody who asked for it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// All outputs of the model, in its order.
+    pub(crate) outputs: Arc<[NamedTensor]>,
+    /// How long the computation waited for an instance.
+    pub(crate) queue_time: Duration,
+    /// How long the run took.
+    pub(crate) execution_time: Duration,
+    /// Rows in that run.
+    pub(crate) batch_size: u32,
+}
+
+impl Answer {
+    /// What the map, the queues and the reference counts take beside the tensors' bytes.
+    const OVERHEAD: u64 = 320;
+
+    fn weight(&self) -> u64 {
+        let data: usize = self.outputs.iter().map(|output| output.tensor.data().len()).sum();
+        data as u64 + Self::OVERHEAD
+    }
+}
+
+/// What became of a look-up.
+pub(crate) enum Lookup {
+    /// The answer was kept.
+    Hit(Arc<Answer>),
+    /// An equal request is being computed; the ticket waits for it.
+    Join(Ticket),
+    /// Nobody has it: the caller hands the leader to whoever computes it, and waits like all
+    /// others.
+    Lead(Ticket, Leader),
+}
+
+/// The result cache of a worker, over all its models.
+pub(crate) struct ResultCache {
+    state: Mutex<State>,
+    hits: AtomicU64,
+    joined: AtomicU64,
+    misses: AtomicU64,
+}
+
+struct State {
+    store: Store,
+    flights: HashMap<ContentDigest, Arc<Flight>, DigestHasherBuilder>,
+}
+
+impl ResultCache {
+    pub(crate) fn new(config: &CacheConfig) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State { store: Store::new(config), flights: HashMap::default() }),
+            hits: AtomicU64::new(0),
+            joined: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        })
+    }
+
+    /// Finds the answer for `key`, joins its computation, or makes the caller its leader.
+    pub(crate) fn get_or_lead(
+        self: &Arc<Self>,
+        key: ContentDigest,
+        deadline: Deadline,
+        now: Instant,
+    ) -> Lookup {
+        let mut state = self.state.lock();
+        if let Some(answer) = state.store.get(&key, now) {
+            drop(state);
+            self.hits.fetch_add(1, Ordering::Relaxed);
+            return Lookup::Hit(answer);
+        }
+        if let Some(flight) = state.flights.get(&key) {
+            let ticket = flight.join(deadline);
+            drop(state);
+            self.joined.fetch_add(1, Ordering::Relaxed);
+            return Lookup::Join(ticket);
+        }
+        let flight = Arc::new(Flight::default());
+        let ticket = flight.join(deadline);
+        state.flights.insert(key, flight.clone());
+        drop(state);
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        Lookup::Lead(ticket, Leader::new(self.clone(), key, flight))
+    }
+
+    pub(crate) fn status(&self) -> CacheStatus {
+        let state = self.state.lock();
+        CacheStatus {
+            hits: self.hits.load(Ordering::Relaxed),
+            joined: self.joined.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            ..state.store.status()
+        }
+    }
+
+    /// Ends the flight: keeps a good answer and wakes everybody who waits.
+    fn land(
+        &self,
+        key: &ContentDigest,
+        flight: &Flight,
+        outcome: &Result<Arc<Answer>, ServiceError>,
+    ) {
+        let mut state = self.state.lock();
+        if let Ok(answer) = outcome {
+            state.store.insert(*key, answer.clone(), answer.weight(), Instant::now());
+        }
+        state.flights.remove(key);
+        drop(state);
+        flight.land(outcome);
+    }
+
+    /// Ends the flight if nobody waits for it any more. Joining takes the same lock, so nobody
+    /// can come between the question and the end.
+    fn end_if_unwanted(&self, key: &ContentDigest, flight: &Flight) -> bool {
+        let mut state = self.state.lock();
+        let unwanted = !flight.is_wanted();
+        if unwanted {
+            state.flights.remove(key);
+        }
+        unwanted
+    }
+}
+
+/// Digests are uniformly random already: eight of their bytes are a hash.
+#[derive(Default)]
+struct DigestHasher(u64);
+
+type DigestHasherBuilder = BuildHasherDefault<DigestHasher>;
+
+impl Hasher for DigestHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk::<8>() {
+            self.0 ^= u64::from_le_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use inferring_types::Tensor;
+
+    use super::*;
+
+    fn cache() -> Arc<ResultCache> {
+        ResultCache::new(&CacheConfig::default())
+    }
+
+    fn answer(value: f32) -> Arc<Answer> {
+        let tensor = Tensor::from_f32([1].into(), &[value]).unwrap();
+        Arc::new(Answer {
+            outputs: [NamedTensor::new("y".into(), tensor)].into(),
+            queue_time: Duration::ZERO,
+            execution_time: Duration::ZERO,
+            batch_size: 1,
+        })
+    }
+
+    fn soon() -> Deadline {
+        Deadline::after(Instant::now(), Duration::from_secs(60))
+    }
+
+    fn lead(cache: &Arc<ResultCache>, key: ContentDigest) -> (Ticket, Leader) {
+        match cache.get_or_lead(key, soon(), Instant::now()) {
+            Lookup::Lead(ticket, leader) => (ticket, leader),
+            _ => panic!("expected to lead"),
+        }
+    }
+
+    fn join(cache: &Arc<ResultCache>, key: ContentDigest) -> Ticket {
+        match cache.get_or_lead(key, soon(), Instant::now()) {
+            Lookup::Join(ticket) => ticket,
+            _ => panic!("expected to join"),
+        }
+    }
+
+    #[tokio::test]
+    async fn all_who_ask_while_it_is_computed_share_one_answer() {
+        let (cache, key) = (cache(), ContentDigest::of(b"k"));
+        let (first, leader) = lead(&cache, key);
+        let others: Vec<_> = (0..9).map(|_| join(&cache, key)).collect();
+        leader.complete(Ok(answer(1.0)));
+        let expected = first.wait().await.unwrap();
+        for other in others {
+            assert!(Arc::ptr_eq(&other.wait().await.unwrap(), &expected));
+        }
+        assert!(matches!(cache.get_or_lead(key, soon(), Instant::now()), Lookup::Hit(_)));
+        let status = cache.status();
+        assert_eq!((status.hits, status.joined, status.misses), (1, 9, 1));
+    }
+
+    #[tokio::test]
+    async fn the_leaders_client_may_leave_and_others_are_still_answered() {
+        let (cache, key) = (cache(), ContentDigest::of(b"k"));
+        let (first, leader) = lead(&cache, key);
+        let other = join(&cache, key);
+        drop(first);
+        let leader = leader.unless_unwanted().expect("the other still waits");
+        leader.complete(Ok(answer(1.0)));
+        assert!(other.wait().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_error_is_shared_once_and_not_kept() {
+        let (cache, key) = (cache(), ContentDigest::of(b"k"));
+        let (first, leader) = lead(&cache, key);
+        let other = join(&cache, key);
+        leader.complete(Err(ServiceError::failed("broken")));
+        assert!(first.wait().await.is_err() && other.wait().await.is_err());
+        lead(&cache, key);
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_vanishes_leaves_no_waiter_behind() {
+        let (cache, key) = (cache(), ContentDigest::of(b"k"));
+        let (first, leader) = lead(&cache, key);
+        drop(leader);
+        assert!(first.wait().await.unwrap_err().is_retryable());
+        lead(&cache, key);
+    }
+
+    #[test]
+    fn work_that_nobody_waits_for_is_given_up_and_can_be_led_again() {
+        let (cache, key) = (cache(), ContentDigest::of(b"k"));
+        let (first, leader) = lead(&cache, key);
+        drop(first);
+        assert!(leader.unless_unwanted().is_none());
+        lead(&cache, key);
+    }
+
+    #[test]
+    fn the_last_deadline_of_all_who_wait_counts() {
+        let (cache, key, now) = (cache(), ContentDigest::of(b"k"), Instant::now());
+        let after = |seconds| Deadline::after(now, Duration::from_secs(seconds));
+        let Lookup::Lead(_first, leader) = cache.get_or_lead(key, after(1), now) else { panic!() };
+        let Lookup::Join(late) = cache.get_or_lead(key, after(9), now) else { panic!() };
+        assert_eq!(leader.deadline(), Some(after(9)));
+        drop(late);
+        assert_eq!(leader.deadline(), Some(after(1)));
+    }
+}

@@ -1,0 +1,75 @@
+//! The models of a worker, by name.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use inferring_backend::Backend;
+use inferring_types::{InvalidName, ModelName, ServiceError};
+
+use crate::config::WorkerConfig;
+use crate::model::Model;
+use crate::worker::StartError;
+
+/// A model file and the name under which it is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelFile {
+    /// The name.
+    pub name: ModelName,
+    /// The file.
+    pub path: PathBuf,
+}
+
+impl ModelFile {
+    /// The file, named after itself: `models/iris.onnx` is served as `iris`.
+    ///
+    /// # Errors
+    /// [`InvalidName`] where the file's name cannot name a model.
+    pub fn named_after(path: &Path) -> Result<Self, InvalidName> {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        Ok(Self { name: stem.parse()?, path: path.to_owned() })
+    }
+}
+
+/// Loaded models in the order given; the first is the default one.
+pub(crate) struct Registry(Vec<Arc<Model>>);
+
+impl Registry {
+    /// Loads all files. None is served unless all can be.
+    pub(crate) fn load(
+        files: &[ModelFile],
+        backend: &dyn Backend,
+        config: &WorkerConfig,
+    ) -> Result<Self, StartError> {
+        if files.is_empty() {
+            return Err(StartError::NoModel);
+        }
+        let mut models: Vec<Arc<Model>> = Vec::with_capacity(files.len());
+        for file in files {
+            if models.iter().any(|model| model.metadata.name == file.name) {
+                return Err(StartError::SameName(file.name.clone()));
+            }
+            let model = Model::load(file.name.clone(), &file.path, backend, config)?;
+            models.push(Arc::new(model));
+        }
+        Ok(Self(models))
+    }
+
+    pub(crate) fn all(&self) -> &[Arc<Model>] {
+        &self.0
+    }
+
+    /// The model of that name, or the default one.
+    pub(crate) fn resolve(&self, name: Option<&str>) -> Result<&Arc<Model>, ServiceError> {
+        let Some(name) = name else {
+            return Ok(&self.0[0]);
+        };
+        self.0.iter().find(|model| model.metadata.name.as_str() == name).ok_or_else(|| {
+            let known: Vec<_> = self.0.iter().map(|m| m.metadata.name.as_str()).collect();
+            ServiceError::not_found(format!(
+                "no model `{}`: this server has {}",
+                name.escape_debug(),
+                known.join(", "),
+            ))
+        })
+    }
+}

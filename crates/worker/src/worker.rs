@@ -1,0 +1,230 @@
+//! The worker itself: a request's way from arrival to answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use inferring_backend::{Backend, LoadError};
+use inferring_types::{
+    BackendStatus, BatchStatus, BoxFuture, CacheOutcome, InferRequest, InferResponse,
+    InferenceService, ModelMetadata, ModelName, NamedTensor, NodeStatus, Served, ServiceError,
+    StatusSource, TensorName, WorkerId, WorkerStatus,
+};
+
+use crate::batcher::Job;
+use crate::cache::{Answer, Lookup, ResultCache, Ticket};
+use crate::config::WorkerConfig;
+use crate::registry::{ModelFile, Registry};
+
+/// Serves the models of this process.
+pub struct Worker {
+    id: WorkerId,
+    incarnation: u64,
+    started: Instant,
+    backend: BackendStatus,
+    registry: Registry,
+    cache: Arc<ResultCache>,
+    draining: AtomicBool,
+    requests: AtomicU64,
+    in_flight: AtomicU64,
+    errors: AtomicU64,
+}
+
+/// Why a worker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No model was named.
+    #[error("no model to serve")]
+    NoModel,
+    /// Two files have one name.
+    #[error("two models are named `{0}`: rename one of the files")]
+    SameName(ModelName),
+    /// A model could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
+impl Worker {
+    /// Loads `files` and starts serving them. This blocks while models are loaded and checked.
+    ///
+    /// # Errors
+    /// [`StartError`], naming the file and what is wrong with it.
+    pub fn start(
+        id: WorkerId,
+        files: &[ModelFile],
+        backend: &dyn Backend,
+        config: &WorkerConfig,
+    ) -> Result<Arc<Self>, StartError> {
+        Ok(Arc::new(Self {
+            id,
+            incarnation: fastrand::u64(1..),
+            started: Instant::now(),
+            backend: backend.status(),
+            registry: Registry::load(files, backend, config)?,
+            cache: ResultCache::new(&config.cache),
+            draining: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+        }))
+    }
+
+    /// Says so in health checks from now on, so that gateways send nothing more. What comes
+    /// all the same is still answered.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Runs what is queued and ends the instances; later requests are refused. This blocks.
+    pub fn close(&self) {
+        self.start_draining();
+        for model in self.registry.all() {
+            model.close();
+        }
+    }
+
+    async fn answer(&self, request: InferRequest) -> Result<InferResponse, ServiceError> {
+        let accepted = Instant::now();
+        if request.deadline.has_passed(accepted) {
+            return Err(ServiceError::deadline_exceeded(
+                "the deadline had passed when the request arrived",
+            ));
+        }
+        let model = self.registry.resolve(Some(request.model.as_str()))?;
+        check_outputs(&model.metadata, &request.outputs)?;
+        let inputs = model.metadata.arrange(request.inputs)?;
+        let key = model.cache_key(&inputs);
+        let deadline = request.deadline;
+        let (answer, cache) = match self.cache.get_or_lead(key, deadline, accepted) {
+            Lookup::Hit(answer) => (answer, CacheOutcome::Hit),
+            Lookup::Join(ticket) => (wait(ticket, deadline).await?, CacheOutcome::Joined),
+            Lookup::Lead(ticket, leader) => {
+                let inputs = inputs.into_iter().map(|input| input.tensor).collect();
+                model.batcher.submit(Job { inputs, enqueued: accepted, leader });
+                (wait(ticket, deadline).await?, CacheOutcome::Computed)
+            }
+        };
+        Ok(InferResponse {
+            id: request.id,
+            model: model.metadata.clone(),
+            outputs: select(&answer.outputs, &request.outputs),
+            served: self.served(&answer, cache, accepted),
+        })
+    }
+
+    fn served(&self, answer: &Answer, cache: CacheOutcome, accepted: Instant) -> Served {
+        let hit = cache == CacheOutcome::Hit;
+        Served {
+            worker: self.id.clone(),
+            cache,
+            inference_time: accepted.elapsed(),
+            queue_time: if hit { Duration::ZERO } else { answer.queue_time },
+            execution_time: if hit { Duration::ZERO } else { answer.execution_time },
+            batch_size: if hit { 0 } else { answer.batch_size },
+        }
+    }
+
+    fn snapshot(&self) -> WorkerStatus {
+        let models: Vec<_> = self.registry.all().iter().map(|model| model.status()).collect();
+        let batches = models.iter().fold(BatchStatus::default(), |sum, m| sum.plus(m.batches));
+        WorkerStatus {
+            id: self.id.clone(),
+            incarnation: self.incarnation,
+            ready: !self.draining.load(Ordering::Relaxed),
+            uptime: self.started.elapsed(),
+            requests: self.requests.load(Ordering::Relaxed),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            errors: self.errors.load(Ordering::Relaxed),
+            cache: self.cache.status(),
+            batches,
+            models,
+            backend: self.backend.clone(),
+            resident_memory_bytes: resident_memory_bytes(),
+        }
+    }
+}
+
+impl InferenceService for Worker {
+    fn models(&self) -> Vec<Arc<ModelMetadata>> {
+        self.registry.all().iter().map(|model| model.metadata.clone()).collect()
+    }
+
+    fn model(&self, name: Option<&str>) -> Result<Arc<ModelMetadata>, ServiceError> {
+        self.registry.resolve(name).map(|model| model.metadata.clone())
+    }
+
+    fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
+        Box::pin(async move {
+            let _in_flight = InFlight::enter(self);
+            let result = self.answer(request).await;
+            if result.is_err() {
+                self.errors.fetch_add(1, Ordering::Relaxed);
+            }
+            result
+        })
+    }
+}
+
+impl StatusSource for Worker {
+    fn status(&self) -> BoxFuture<'_, Result<NodeStatus, ServiceError>> {
+        Box::pin(async { Ok(NodeStatus::Worker(Box::new(self.snapshot()))) })
+    }
+}
+
+/// Counts a request as in flight until it is answered or given up.
+struct InFlight<'a>(&'a Worker);
+
+impl<'a> InFlight<'a> {
+    fn enter(worker: &'a Worker) -> Self {
+        worker.requests.fetch_add(1, Ordering::Relaxed);
+        worker.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(worker)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn wait(
+    ticket: Ticket,
+    deadline: inferring_types::Deadline,
+) -> Result<Arc<Answer>, ServiceError> {
+    tokio::time::timeout_at(deadline.at().into(), ticket.wait()).await.unwrap_or_else(|_| {
+        Err(ServiceError::deadline_exceeded("the deadline passed before the answer was computed"))
+    })
+}
+
+fn check_outputs(model: &ModelMetadata, asked: &[TensorName]) -> Result<(), ServiceError> {
+    let known = |name: &TensorName| model.outputs.iter().any(|spec| spec.name == *name);
+    match asked.iter().find(|name| !known(name)) {
+        None => Ok(()),
+        Some(stranger) => {
+            let names: Vec<_> = model.outputs.iter().map(|spec| spec.name.as_str()).collect();
+            Err(ServiceError::invalid(format!(
+                "model `{}` has no output `{stranger}`: it has {}",
+                model.name,
+                names.join(", "),
+            )))
+        }
+    }
+}
+
+/// The outputs asked for, in the order asked; all where none is named.
+fn select(outputs: &Arc<[NamedTensor]>, asked: &[TensorName]) -> Arc<[NamedTensor]> {
+    if asked.is_empty() {
+        return outputs.clone();
+    }
+    let find = |name: &TensorName| outputs.iter().find(|output| output.name == *name).cloned();
+    asked.iter().filter_map(find).collect()
+}
+
+/// Resident memory of this process, where the system tells it.
+fn resident_memory_bytes() -> Option<u64> {
+    const PAGE_BYTES: u64 = 4096;
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * PAGE_BYTES)
+}
