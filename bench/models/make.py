@@ -115,7 +115,7 @@ def uint8_sum():
 
 
 def slow():
-    """[N,4] to [N,4], doubled, after a fixed amount of work: the cost of a run does not grow with N.
+    """[N,4] to [N,4], doubled, after a fixed amount of work: a run costs the same for every N.
 
     SLOW_ROUNDS times, a matrix of 256 x 256 is multiplied by itself. All its elements
     are 1/256, a power of two, so its square is itself without any rounding, and the
@@ -325,7 +325,7 @@ def reference_case(name, model_bytes):
     session = onnxruntime.InferenceSession(model_bytes, options, providers=["CPUExecutionProvider"])
     inputs = case_inputs(name)
     names = [output.name for output in session.get_outputs()]
-    outputs = dict(zip(names, session.run(names, inputs)))
+    outputs = dict(zip(names, session.run(names, inputs), strict=True))
     return {
         "model": f"{name}.onnx",
         "inputs": [tensor(key, value) for key, value in inputs.items()],
