@@ -1,0 +1,87 @@
+//! One connection to a worker.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use inferring_protocol::rest::{self, BodyError, Chunks};
+use tokio::net::TcpStream;
+
+/// Why a worker did not answer on a connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectionError {
+    #[error("cannot connect to {address}")]
+    Connect { address: String, source: std::io::Error },
+    #[error("{address} did not accept a connection within {timeout:?}")]
+    ConnectTimeout { address: String, timeout: Duration },
+    #[error("the connection broke off")]
+    Broken(#[source] hyper::Error),
+    #[error("the answer is larger than the limit of {limit} bytes")]
+    TooLarge { limit: usize },
+}
+
+/// A request that was not answered.
+pub(crate) struct Unanswered {
+    pub(crate) error: ConnectionError,
+    /// Whether the worker may have begun to answer: then the request is not sent again on
+    /// another connection to it.
+    pub(crate) response_started: bool,
+}
+
+/// An open HTTP/1.1 connection, driven by a task on the runtime that opened it.
+pub(crate) struct Connection {
+    sender: SendRequest<Chunks>,
+}
+
+impl Connection {
+    /// Opens a connection to `address` (`host:port`).
+    pub(crate) async fn open(address: &str, timeout: Duration) -> Result<Self, ConnectionError> {
+        let connect = async {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        };
+        let stream = tokio::time::timeout(timeout, connect)
+            .await
+            .map_err(|_| ConnectionError::ConnectTimeout { address: address.into(), timeout })?
+            .map_err(|source| ConnectionError::Connect { address: address.into(), source })?;
+        let (sender, driver) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(ConnectionError::Broken)?;
+        // Ends when the sender is dropped or the worker closes; the sender sees any error.
+        tokio::spawn(driver);
+        Ok(Self { sender })
+    }
+
+    /// Whether a request may be sent: the worker has not closed it, and the last answer was
+    /// read to its end.
+    pub(crate) async fn is_usable(&mut self) -> bool {
+        self.sender.is_ready() || (!self.sender.is_closed() && self.sender.ready().await.is_ok())
+    }
+
+    /// Sends a request and reads the whole answer.
+    pub(crate) async fn exchange(
+        &mut self,
+        request: Request<Chunks>,
+        response_size_max: usize,
+    ) -> Result<Response<Bytes>, Unanswered> {
+        let response = self.sender.send_request(request).await;
+        let response = response.map_err(|error| Unanswered {
+            error: ConnectionError::Broken(error),
+            response_started: false,
+        })?;
+        let (head, body) = response.into_parts();
+        let body = read(body, response_size_max).await;
+        let body = body.map_err(|error| Unanswered { error, response_started: true })?;
+        Ok(Response::from_parts(head, body))
+    }
+}
+
+async fn read(body: Incoming, limit: usize) -> Result<Bytes, ConnectionError> {
+    rest::collect(body, limit).await.map_err(|error| match error {
+        BodyError::TooLarge { limit } => ConnectionError::TooLarge { limit },
+        BodyError::Broken(error) => ConnectionError::Broken(error),
+    })
+}

@@ -1,0 +1,169 @@
+//! A worker in another process, as a service.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use inferring_protocol::rest::documents::{ErrorDocument, WorkerHealth};
+use inferring_protocol::rest::{Chunks, headers, v2};
+use inferring_protocol::status::error_from_http;
+use inferring_types::{
+    BoxFuture, InferRequest, InferResponse, InferenceService, ModelMetadata, NodeStatus,
+    ServiceError, StatusSource, WorkerStatus,
+};
+
+use crate::config::ClientConfig;
+use crate::connection::{Connection, ConnectionError, Unanswered};
+use crate::pool::Pool;
+
+/// A worker reached over the network.
+///
+/// Its models are those that it named when its status was last asked for.
+pub struct RemoteWorker {
+    address: String,
+    host: HeaderValue,
+    config: ClientConfig,
+    pool: Pool,
+    models: ArcSwap<Vec<Arc<ModelMetadata>>>,
+}
+
+impl RemoteWorker {
+    /// The worker at `address` (`host:port`). Nothing is sent yet.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where `address` cannot stand in a request.
+    pub fn new(address: &str, config: ClientConfig) -> Result<Self, ServiceError> {
+        let host = HeaderValue::from_str(address).map_err(|_| {
+            ServiceError::invalid(format!("`{address}` is no address: expected host:port"))
+        })?;
+        Ok(Self {
+            address: address.to_owned(),
+            host,
+            pool: Pool::new(&config),
+            config,
+            models: ArcSwap::default(),
+        })
+    }
+
+    async fn ask(&self, request: InferRequest) -> Result<InferResponse, ServiceError> {
+        let model = self.model_named(&request.model)?;
+        let remaining = request.deadline.remaining(Instant::now());
+        let message = v2::encode_request(&request);
+        let mut http = Request::builder()
+            .method(Method::POST)
+            .uri(format!("/v2/models/{}/infer", request.model))
+            .header(HOST, &self.host)
+            .header(CONTENT_TYPE, "application/octet-stream")
+            .header(headers::TIMEOUT, u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX));
+        if let Some(length) = message.json_length {
+            http = http.header(headers::JSON_LENGTH, length);
+        }
+        let http = http.body(message.body).expect("a model's name is safe in a path");
+        let response = self.exchange(http).await?;
+        if response.status() != StatusCode::OK {
+            return Err(error_of(&response));
+        }
+        let body = response.body();
+        let json_length = headers::json_length(response.headers(), body.len())?;
+        v2::decode_response(body, json_length, request.id, model)
+    }
+
+    async fn health(&self) -> Result<WorkerStatus, ServiceError> {
+        let request = Request::get("/health")
+            .header(HOST, &self.host)
+            .body(Chunks::default())
+            .expect("a constant request");
+        let response = self.exchange(request).await?;
+        // A worker that is not ready answers 503 with the same document.
+        let health: WorkerHealth = serde_json::from_slice(response.body()).map_err(|error| {
+            let what = format!("{} does not answer as a worker does", self.address);
+            ServiceError::failed(what).caused_by(error)
+        })?;
+        let status = WorkerStatus::try_from(health)?;
+        let models = status.models.iter().map(|model| model.metadata.clone()).collect();
+        if **self.models.load() != models {
+            self.models.store(Arc::new(models));
+        }
+        Ok(status)
+    }
+
+    /// Sends a request on an idle connection, or on a new one where there is none.
+    ///
+    /// A worker may close an idle connection at the very moment a request is sent on it. That is
+    /// no failure of the worker, and an inference may be repeated: the request is sent again,
+    /// once, on a new connection.
+    async fn exchange(&self, request: Request<Chunks>) -> Result<Response<Bytes>, ServiceError> {
+        if let Some(mut connection) = self.pool.take(Instant::now())
+            && connection.is_usable().await
+        {
+            match self.exchange_on(connection, request.clone()).await {
+                Err(Unanswered { response_started: false, .. }) => {}
+                outcome => return outcome.map_err(|unanswered| self.unreachable(unanswered.error)),
+            }
+        }
+        let connection = Connection::open(&self.address, self.config.connect_timeout).await;
+        let connection = connection.map_err(|error| self.unreachable(error))?;
+        self.exchange_on(connection, request)
+            .await
+            .map_err(|unanswered| self.unreachable(unanswered.error))
+    }
+
+    async fn exchange_on(
+        &self,
+        mut connection: Connection,
+        request: Request<Chunks>,
+    ) -> Result<Response<Bytes>, Unanswered> {
+        let limit = usize::try_from(self.config.response_size_max.as_u64()).unwrap_or(usize::MAX);
+        let response = connection.exchange(request, limit).await?;
+        self.pool.put(connection, Instant::now());
+        Ok(response)
+    }
+
+    fn unreachable(&self, error: ConnectionError) -> ServiceError {
+        ServiceError::unreachable(format!("worker at {} does not answer", self.address))
+            .caused_by(error)
+    }
+}
+
+impl InferenceService for RemoteWorker {
+    fn models(&self) -> Vec<Arc<ModelMetadata>> {
+        self.models.load().to_vec()
+    }
+
+    fn model(&self, name: Option<&str>) -> Result<Arc<ModelMetadata>, ServiceError> {
+        let models = self.models.load();
+        let found = match name {
+            None => models.first(),
+            Some(name) => models.iter().find(|model| model.name.as_str() == name),
+        };
+        found.cloned().ok_or_else(|| {
+            ServiceError::unavailable(format!(
+                "worker at {} is not known to serve model `{}`",
+                self.address,
+                name.unwrap_or("(default)"),
+            ))
+        })
+    }
+
+    fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
+        Box::pin(self.ask(request))
+    }
+}
+
+impl StatusSource for RemoteWorker {
+    fn status(&self) -> BoxFuture<'_, Result<NodeStatus, ServiceError>> {
+        Box::pin(async { Ok(NodeStatus::Worker(Box::new(self.health().await?))) })
+    }
+}
+
+fn error_of(response: &Response<Bytes>) -> ServiceError {
+    let document: Option<ErrorDocument> = serde_json::from_slice(response.body()).ok();
+    let message = document.map_or_else(
+        || format!("the worker answered {}", response.status()),
+        |document| document.error,
+    );
+    error_from_http(response.status(), message)
+}

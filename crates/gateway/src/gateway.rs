@@ -1,0 +1,172 @@
+//! The gateway itself: a request's way from arrival to answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use inferring_types::{
+    BoxFuture, GatewayStatus, InferRequest, InferResponse, InferenceService, ModelMetadata,
+    NodeStatus, RoutingKey, ServiceError, StatusSource,
+};
+
+use crate::attempt;
+use crate::config::GatewayConfig;
+use crate::endpoint::Member;
+use crate::membership::{Membership, MembershipError};
+use crate::probe::{self, Probes};
+use crate::routing;
+
+/// Routes requests to workers.
+pub struct Gateway {
+    config: GatewayConfig,
+    started: Instant,
+    membership: ArcSwap<Membership>,
+    /// The models of all workers, as the last probes told.
+    models: ArcSwap<Vec<Arc<ModelMetadata>>>,
+    draining: AtomicBool,
+    requests: AtomicU64,
+    in_flight: AtomicU64,
+    errors: AtomicU64,
+    failovers: AtomicU64,
+}
+
+impl Gateway {
+    /// A gateway over these workers. It knows nothing of them until [`Self::start_probes`].
+    ///
+    /// # Errors
+    /// [`MembershipError`] where they do not make a ring.
+    pub fn new(members: Vec<Member>, config: GatewayConfig) -> Result<Arc<Self>, MembershipError> {
+        let membership = Membership::new(members, &config)?;
+        Ok(Arc::new(Self {
+            config,
+            started: Instant::now(),
+            membership: ArcSwap::from_pointee(membership),
+            models: ArcSwap::default(),
+            draining: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            failovers: AtomicU64::new(0),
+        }))
+    }
+
+    /// Probes every worker once and returns when each has answered or failed; then goes on
+    /// probing on the current runtime until the result is dropped.
+    pub async fn start_probes(self: &Arc<Self>) -> Probes {
+        let membership = self.membership.load_full();
+        probe::probe_all(membership.endpoints(), &self.config.probe).await;
+        self.learn_models();
+        let gateway = Arc::downgrade(self);
+        let learnt = Arc::new(move || {
+            if let Some(gateway) = gateway.upgrade() {
+                gateway.learn_models();
+            }
+        });
+        Probes::start(membership.endpoints(), &self.config.probe, learnt)
+    }
+
+    /// Says so in health checks from now on. What comes all the same is still answered.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn learn_models(&self) {
+        let models = self.membership.load().models();
+        if **self.models.load() != models {
+            self.models.store(Arc::new(models));
+        }
+    }
+
+    async fn route(&self, mut request: InferRequest) -> Result<InferResponse, ServiceError> {
+        let membership = self.membership.load_full();
+        let model = self.model_named(&request.model)?;
+        request.inputs = model.arrange(request.inputs)?;
+        let key = RoutingKey::of(&model.name, &request.inputs);
+        let route = routing::route(&membership, key, &model, Instant::now());
+        let count_failover = || {
+            self.failovers.fetch_add(1, Ordering::Relaxed);
+        };
+        attempt::run(request, route, self.config.attempt_timeout, count_failover)
+            .await
+            .unwrap_or_else(|| Err(membership.unavailable()))
+    }
+
+    fn snapshot(&self) -> GatewayStatus {
+        let membership = self.membership.load();
+        let endpoints = membership.endpoints();
+        let tries = endpoints.iter().map(|endpoint| endpoint.requests()).sum();
+        let now = Instant::now();
+        let workers: Vec<_> = endpoints.iter().map(|e| e.status(now, tries)).collect();
+        GatewayStatus {
+            ready: !self.draining.load(Ordering::Relaxed)
+                && workers.iter().any(|worker| worker.reachable),
+            uptime: self.started.elapsed(),
+            requests: self.requests.load(Ordering::Relaxed),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            errors: self.errors.load(Ordering::Relaxed),
+            failovers: self.failovers.load(Ordering::Relaxed),
+            workers,
+            models: self.models.load().to_vec(),
+        }
+    }
+}
+
+impl InferenceService for Gateway {
+    fn models(&self) -> Vec<Arc<ModelMetadata>> {
+        self.models.load().to_vec()
+    }
+
+    fn model(&self, name: Option<&str>) -> Result<Arc<ModelMetadata>, ServiceError> {
+        let models = self.models.load();
+        let found = match name {
+            None => models.first(),
+            Some(name) => models.iter().find(|model| model.name.as_str() == name),
+        };
+        found.cloned().ok_or_else(|| {
+            if models.is_empty() {
+                return self.membership.load().unavailable();
+            }
+            let known: Vec<_> = models.iter().map(|model| model.name.as_str()).collect();
+            ServiceError::not_found(format!(
+                "no model `{}`: the workers have {}",
+                name.unwrap_or_default().escape_debug(),
+                known.join(", "),
+            ))
+        })
+    }
+
+    fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
+        Box::pin(async move {
+            self.requests.fetch_add(1, Ordering::Relaxed);
+            let _in_flight = InFlight::enter(&self.in_flight);
+            let result = self.route(request).await;
+            if result.is_err() {
+                self.errors.fetch_add(1, Ordering::Relaxed);
+            }
+            result
+        })
+    }
+}
+
+impl StatusSource for Gateway {
+    fn status(&self) -> BoxFuture<'_, Result<NodeStatus, ServiceError>> {
+        Box::pin(async { Ok(NodeStatus::Gateway(Box::new(self.snapshot()))) })
+    }
+}
+
+/// Counts a request as in flight until it is answered or given up.
+struct InFlight<'a>(&'a AtomicU64);
+
+impl<'a> InFlight<'a> {
+    fn enter(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,82 @@
+//! Who there is to route to: the ring and the endpoints behind it, replaced as one.
+
+use std::sync::Arc;
+
+use inferring_policy::{HashRing, RingError, RingMember};
+use inferring_types::{ModelMetadata, RoutingKey, ServiceError};
+
+use crate::config::GatewayConfig;
+use crate::endpoint::{Endpoint, Member};
+
+/// Why members do not make a ring.
+#[derive(Debug, thiserror::Error)]
+pub enum MembershipError {
+    /// There are none.
+    #[error("no worker to route to")]
+    NoWorker,
+    /// The ring refuses them.
+    #[error("these workers do not make a ring")]
+    Ring(#[from] RingError),
+}
+
+/// The workers of one moment. A request keeps the snapshot it began with.
+pub(crate) struct Membership {
+    ring: HashRing,
+    endpoints: Vec<Arc<Endpoint>>,
+}
+
+impl Membership {
+    pub(crate) fn new(
+        members: Vec<Member>,
+        config: &GatewayConfig,
+    ) -> Result<Self, MembershipError> {
+        if members.is_empty() {
+            return Err(MembershipError::NoWorker);
+        }
+        let places: Vec<_> = members
+            .iter()
+            .map(|member| RingMember { id: member.id.clone(), weight: member.weight })
+            .collect();
+        Ok(Self {
+            ring: HashRing::build(&places, config.ring.points_per_worker)?,
+            endpoints: members
+                .into_iter()
+                .map(|member| Arc::new(Endpoint::new(member, config)))
+                .collect(),
+        })
+    }
+
+    pub(crate) fn endpoints(&self) -> &[Arc<Endpoint>] {
+        &self.endpoints
+    }
+
+    /// All endpoints, in the order in which `key` belongs to them.
+    pub(crate) fn in_order_of(&self, key: RoutingKey) -> impl Iterator<Item = &Endpoint> {
+        self.ring.candidates(key).map(|index| &*self.endpoints[index])
+    }
+
+    /// The models of all workers, those of the first worker first, each name once.
+    pub(crate) fn models(&self) -> Vec<Arc<ModelMetadata>> {
+        let mut models: Vec<Arc<ModelMetadata>> = Vec::new();
+        for model in self.endpoints.iter().flat_map(|endpoint| endpoint.models()) {
+            if models.iter().all(|known| known.name != model.name) {
+                models.push(model);
+            }
+        }
+        models
+    }
+
+    /// Why no worker can be asked, for the client to read.
+    pub(crate) fn unavailable(&self) -> ServiceError {
+        let reasons: Vec<String> = self
+            .endpoints
+            .iter()
+            .map(|endpoint| match (endpoint.is_known(), endpoint.last_probe_error()) {
+                (false, None) => format!("{} has not been asked yet", endpoint.id()),
+                (_, Some(error)) => format!("{}: {error}", endpoint.id()),
+                (true, None) => format!("{}: its circuit breaker is open", endpoint.id()),
+            })
+            .collect();
+        ServiceError::unavailable(format!("no worker can be asked ({})", reasons.join("; ")))
+    }
+}
