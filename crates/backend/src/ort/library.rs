@@ -8,11 +8,13 @@
 //!
 //! The search itself touches nothing but the file system under the [`Places`] it is given.
 
-use std::ffi::{CStr, OsStr};
+use std::cmp::Reverse;
+use std::ffi::CStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::python;
+use super::version::{Version, version_of_file};
 
 /// A library, and how it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,8 +203,10 @@ impl Places {
 
     fn in_cache(&self, search: &mut Search) -> Option<Library> {
         let cache = self.cache.as_ref()?;
+        // Other names are no version: a download under way, whose library is not whole yet.
         let mut versions = folders_in(cache);
-        versions.sort_by_key(|folder| std::cmp::Reverse(folder.file_name().and_then(Version::of)));
+        versions.retain(|folder| folder.file_name().and_then(Version::in_name).is_some());
+        versions.sort_by_key(|folder| Reverse(folder.file_name().and_then(Version::in_name)));
         let found = versions.iter().find_map(|folder| search.folder(folder, FoundBy::Cache));
         if versions.is_empty() {
             search.note(format!("`{}`", cache.display()));
@@ -227,7 +231,7 @@ pub(super) fn version_of(library: &Library) -> Result<String, LibraryError> {
         }
         None => LibraryError::NotOnnxRuntime { path: path.clone(), found_by: found_by.clone() },
     })?;
-    match Version::of(version.as_ref()) {
+    match Version::reported(&version) {
         Some(parsed) if parsed < Version::OLDEST => {
             Err(LibraryError::TooOld { path: path.clone(), found_by: found_by.clone(), version })
         }
@@ -303,25 +307,11 @@ fn libraries_in(folder: &Path) -> Vec<(Option<Version>, PathBuf)> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut found = entries
         .flatten()
-        .filter_map(|entry| Some((library_version(&entry.file_name())?, entry.path())))
+        .filter_map(|entry| Some((version_of_file(&entry.file_name())?, entry.path())))
         .filter(|(_, path)| path.is_file())
         .collect::<Vec<_>>();
     found.sort_by(|a, b| b.cmp(a));
     found
-}
-
-/// `Some` for a file name of the library itself (not of a provider beside it), with the version
-/// in it if there is one: `libonnxruntime.so.1.32.0`, `libonnxruntime.1.32.0.dylib`.
-fn library_version(file_name: &OsStr) -> Option<Option<Version>> {
-    let rest = file_name.to_str()?.strip_prefix("libonnxruntime.")?;
-    let version = match rest.strip_suffix("dylib") {
-        Some(version) => version.strip_suffix('.').unwrap_or(version),
-        None => match rest.strip_prefix("so")? {
-            "" => "",
-            suffix => suffix.strip_prefix('.')?,
-        },
-    };
-    if version.is_empty() { Some(None) } else { Version::of(version.as_ref()).map(Some) }
 }
 
 fn folders_in(folder: &Path) -> Vec<PathBuf> {
@@ -334,36 +324,6 @@ fn system_folders() -> Vec<PathBuf> {
     let multiarch = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
     let usual = ["/usr/local/lib", &multiarch, "/usr/lib64", "/usr/lib", "/opt/homebrew/lib"];
     usual.iter().map(PathBuf::from).filter(|folder| folder.is_dir()).collect()
-}
-
-/// A version in dotted numbers, ordered by them. A library's soname may carry only the first:
-/// `1` says nothing about being too old, so missing numbers count as the highest.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Version([u32; 3]);
-
-impl Version {
-    /// The oldest library that the binding can speak to: it asks for one version of the C API,
-    /// and a library provides all versions up to its own.
-    const OLDEST: Self = Self([1, ort::MINOR_VERSION, 0]);
-
-    /// Reads `1.32.0`, `1.32` or `1`; `None` for anything else.
-    fn of(text: &OsStr) -> Option<Self> {
-        let mut numbers = [u32::MAX; 3];
-        let mut parts = text.to_str()?.split('.');
-        for (number, part) in numbers.iter_mut().zip(parts.by_ref()) {
-            let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
-            *number = part[..digits].parse().ok()?;
-        }
-        Some(Self(numbers))
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = self.0.iter().filter(|number| **number != u32::MAX);
-        let known = known.map(u32::to_string).collect::<Vec<_>>();
-        f.write_str(&known.join("."))
-    }
 }
 
 #[cfg(test)]
@@ -423,13 +383,14 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_version_wins_by_number_not_by_letter() {
+    fn the_highest_whole_version_wins_by_number_not_by_letter() {
         let root = TempDir::new().unwrap();
-        for version in ["1.9.0", "1.32.0", "1.100.1", "1.24.0"] {
-            touch(&root, &format!("cache/{version}/libonnxruntime.so.{version}"));
+        for version in ["1.9.0", "1.32.0", "1.100.1", "1.24.0", "1.200.0.part", "1.200", "tmp"] {
+            touch(&root, &format!("cache/{version}/libonnxruntime.so.1"));
         }
+        fs::remove_file(root.path().join("cache/1.200/libonnxruntime.so.1")).unwrap();
         let found = places(&root).find().unwrap();
-        assert!(found.path.ends_with("1.100.1/libonnxruntime.so.1.100.1"), "{found:?}");
+        assert!(found.path.ends_with("1.100.1/libonnxruntime.so.1"), "{found:?}");
     }
 
     #[test]
@@ -451,6 +412,7 @@ mod tests {
             "libonnxruntime.so.txt",
             "libonnxruntime.a",
             "libonnxruntime.soup",
+            "libonnxruntime.so.1.32.0.part",
             "onnxruntime.so",
         ] {
             touch(&root, &format!("bin/{name}"));

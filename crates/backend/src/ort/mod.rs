@@ -13,6 +13,7 @@ mod python;
 mod session;
 mod signature;
 mod tensor;
+mod version;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};

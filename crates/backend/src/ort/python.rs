@@ -71,16 +71,18 @@ fn package_folder_within(
         .spawn()
         .map_err(|error| format!("cannot be started: {error}"))?;
     let mut stdout = child.stdout.take().expect("piped above");
-    // A read has no time limit of its own. The thread ends when the pipe closes: at once in the
-    // ordinary case, and with the interpreter's last descendant where it was killed.
+    // A read has no time limit of its own. The thread ends when the pipe closes; it is waited for
+    // unless the interpreter was killed, for then a descendant may hold the pipe open.
     let (sender, answer) = mpsc::sync_channel(1);
-    thread::spawn(move || {
+    let reader = thread::spawn(move || {
         let mut text = String::new();
         let read = stdout.read_to_string(&mut text);
         let _ = sender.send(read.map(|_| text));
     });
     let answer = answer.recv_timeout(patience);
-    if answer.is_err() {
+    if answer.is_ok() {
+        let _ = reader.join();
+    } else {
         let _ = child.kill();
     }
     let status = child.wait().map_err(|error| format!("cannot be waited for: {error}"))?;

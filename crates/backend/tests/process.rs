@@ -1,0 +1,61 @@
+//! What holds for the process as a whole: one environment, one thread pool, no telemetry.
+//!
+//! It counts the threads of the process, so this file holds one test.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use inferring_backend::Backend as _;
+use inferring_backend::ort::library::Places;
+use inferring_backend::ort::{Device, OrtBackend, OrtConfig, StartError};
+use inferring_types::Tensor;
+
+fn config(threads: usize) -> OrtConfig {
+    OrtConfig {
+        device: Device::Cpu,
+        intra_op_threads: NonZeroUsize::new(threads),
+        ..OrtConfig::default()
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").expect("a Linux system").count()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_process_has_one_environment_whose_threads_all_sessions_share() {
+    // The library is named, since the search itself may start a process and a thread.
+    let library = Places::of_process(None).find().unwrap_or_else(|error| panic!("{error}")).path;
+    let config = |threads| OrtConfig { library: Some(library.clone()), ..config(threads) };
+    let missing = OrtConfig { library: Some("/absent/libonnxruntime.so".into()), ..config(3) };
+    let error = OrtBackend::start(missing).unwrap_err().to_string();
+    assert!(error.contains("`/absent/libonnxruntime.so`"), "{error}");
+
+    let before = threads();
+    let backend = OrtBackend::start(config(3)).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(std::env::var("ORT_DISABLE_TELEMETRY").as_deref(), Ok("1"));
+    let started = threads();
+    assert_eq!(started, before + 2, "the third of three threads is the caller's");
+
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../integration-tests/models/slow.onnx");
+    let mut models = (0..5).map(|_| backend.load(&model).unwrap()).collect::<Vec<_>>();
+    let input = Tensor::from_f32([1, 4].into(), &[1.0; 4]).unwrap();
+    for model in &mut models {
+        model.session.execute(std::slice::from_ref(&input)).unwrap();
+    }
+    assert_eq!(threads(), started, "sessions must not bring threads of their own");
+
+    let again = OrtBackend::start(config(3)).unwrap();
+    assert_eq!(again.status(), backend.status());
+    let spinning = OrtConfig { spinning: true, ..config(3) };
+    for other in [config(2), spinning] {
+        let error = OrtBackend::start(other).unwrap_err();
+        assert!(matches!(error, StartError::OtherSettings { .. }), "{error}");
+    }
+    assert_eq!(threads(), started);
+
+    let searched = OrtConfig { library: None, ..config(3) };
+    assert!(OrtBackend::start(searched).is_ok(), "the same library, however it was found");
+}
