@@ -49,8 +49,9 @@ impl Pool {
     /// Keeps a connection for this thread's next request.
     pub(crate) fn put(&self, connection: Connection, now: Instant) {
         let mut idle = self.idle_by_thread.get_or_default().borrow_mut();
-        let outlived =
-            idle.front().is_some_and(|oldest| now.duration_since(oldest.since) >= self.idle_timeout);
+        let outlived = idle
+            .front()
+            .is_some_and(|oldest| now.duration_since(oldest.since) >= self.idle_timeout);
         if outlived || idle.len() >= self.idle_max {
             idle.pop_front();
         }

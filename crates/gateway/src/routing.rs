@@ -31,8 +31,7 @@ pub(crate) fn route<'a>(
 impl<'a, I: Iterator<Item = &'a Endpoint>> Route<I> {
     /// The next worker, and its breaker's permission to ask it.
     pub(crate) fn next(&mut self, now: Instant) -> Option<(&'a Endpoint, Permit<'a>)> {
-        self.candidates
-            .find_map(|endpoint| Some((endpoint, endpoint.breaker.try_acquire(now)?)))
+        self.candidates.find_map(|endpoint| Some((endpoint, endpoint.breaker.try_acquire(now)?)))
     }
 
     /// Whether another worker could be asked.

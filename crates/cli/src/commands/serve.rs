@@ -1,0 +1,72 @@
+//! `inferring serve`: a gateway over workers, all in this process.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use inferring_gateway::{Gateway, Member};
+use inferring_server::Server;
+use inferring_types::{InferenceService, WorkerId};
+use inferring_worker::Worker;
+
+use crate::args::Common;
+use crate::config::{self, Overrides};
+use crate::{log, node};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServeArgs {
+    /// Model files; the first is the default model.
+    models: Vec<PathBuf>,
+    /// How many workers.
+    #[arg(long, value_name = "N")]
+    workers: Option<NonZeroUsize>,
+    /// Where to listen; port 0 takes any free port.
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+}
+
+pub(crate) fn run(args: ServeArgs, common: &Common) -> anyhow::Result<ExitCode> {
+    let overrides = Overrides::default()
+        .with_list("models", &args.models)
+        .with("serve.workers", args.workers)
+        .with("listen.gateway", args.listen);
+    let config = config::load(common, overrides)?;
+    log::start(&config.log)?;
+    node::control_runtime()?.block_on(async {
+        let server = Server::bind(&config.listen.gateway)?;
+        let backend = node::start_backend(&config)?;
+        let workers = (1..=config.serve.workers.get())
+            .map(|number| {
+                let id = WorkerId::from(format!("worker_{number}").as_str());
+                Ok((id.clone(), node::start_worker(id, &backend, &config)?))
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let members = workers.iter().map(|(id, worker)| member(id, worker)).collect();
+        let gateway = Gateway::new(members, config.gateway.clone())?;
+        let _probes = gateway.start_probes().await;
+        node::announce("gateway", &server, &describe(&workers, &*gateway));
+        let draining = gateway.clone();
+        let code =
+            node::serve_until_signal(server, gateway, &config, || draining.start_draining()).await;
+        for (_, worker) in &workers {
+            worker.close();
+        }
+        code
+    })
+}
+
+fn member(id: &WorkerId, worker: &Arc<Worker>) -> Member {
+    Member {
+        id: id.clone(),
+        address: "in process".to_owned(),
+        weight: 1.0,
+        service: worker.clone(),
+    }
+}
+
+fn describe(workers: &[(WorkerId, Arc<Worker>)], service: &dyn InferenceService) -> String {
+    let models: Vec<_> = service.models().iter().map(|model| model.name.to_string()).collect();
+    let plural = if workers.len() == 1 { "" } else { "s" };
+    format!("over {} worker{plural}, models: {}", workers.len(), models.join(", "))
+}

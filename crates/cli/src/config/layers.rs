@@ -1,0 +1,189 @@
+//! Where settings come from: flag over environment over file over default.
+
+use std::path::Path;
+
+use anyhow::{Context, anyhow, bail};
+use figment::Figment;
+use figment::error::Kind;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::Serialize;
+
+use super::Config;
+use crate::args::Common;
+
+/// Settings given on the command line.
+#[derive(Debug, Default)]
+pub(crate) struct Overrides(Figment);
+
+impl Overrides {
+    /// Sets `key` (dotted) where `value` was given.
+    #[must_use]
+    pub(crate) fn with(self, key: &'static str, value: Option<impl Serialize>) -> Self {
+        match value {
+            Some(value) => Self(self.0.merge(Serialized::global(key, value))),
+            None => self,
+        }
+    }
+
+    /// Sets `key` where `values` is not empty.
+    #[must_use]
+    pub(crate) fn with_list(self, key: &'static str, values: &[impl Serialize]) -> Self {
+        self.with(key, (!values.is_empty()).then_some(values))
+    }
+
+    fn with_common(self, common: &Common) -> anyhow::Result<Self> {
+        let mut overrides = self
+            .with("backend.device", common.device.as_ref())
+            .with("backend.library", common.onnxruntime.as_ref())
+            .with("log.filter", common.log.as_ref());
+        for setting in &common.set {
+            let (key, value) = setting.split_once('=').ok_or_else(|| {
+                anyhow!("--set {setting}: expected KEY=VALUE, such as worker.cache.entries=500")
+            })?;
+            overrides = Self(overrides.0.merge(Serialized::global(key.trim(), toml_value(value))));
+        }
+        Ok(overrides)
+    }
+}
+
+/// The settings in force.
+///
+/// # Errors
+/// One paragraph that names the setting, what is wrong with it and where it was given.
+pub(crate) fn load(common: &Common, overrides: Overrides) -> anyhow::Result<Config> {
+    let mut figment = Figment::new();
+    if let Some(path) = &common.config {
+        figment = figment.merge(file(path)?);
+    }
+    figment = figment
+        .merge(Env::prefixed("INFERRING_").ignore(&["config"]).split("__"))
+        .merge(overrides.with_common(common)?.0);
+    figment.extract().map_err(|error| explain(&error))
+}
+
+fn file(path: &Path) -> anyhow::Result<impl figment::Provider + use<>> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the configuration file `{}`", path.display()))?;
+    if let Err(error) = text.parse::<toml::Table>() {
+        bail!("the configuration file `{}` is not TOML: {error}", path.display());
+    }
+    Ok(Toml::file_exact(path))
+}
+
+/// A value as TOML writes it; anything else is a text.
+fn toml_value(text: &str) -> toml::Value {
+    let document: Result<toml::Table, _> = format!("value = {text}").parse();
+    match document.ok().and_then(|mut table| table.remove("value")) {
+        Some(value) => value,
+        None => toml::Value::String(text.to_owned()),
+    }
+}
+
+fn explain(error: &figment::Error) -> anyhow::Error {
+    let place = error.metadata.as_ref().map(|metadata| match &metadata.source {
+        Some(figment::Source::File(path)) => format!("`{}`", path.display()),
+        _ if metadata.name.contains("environment") => "an INFERRING_* variable".to_owned(),
+        _ => "the command line".to_owned(),
+    });
+    let place = place.map(|place| format!(" (from {place})")).unwrap_or_default();
+    let key = error.path.join(".");
+    match &error.kind {
+        Kind::UnknownField(unknown, known) => {
+            let parent = key.strip_suffix(unknown.as_str()).unwrap_or(&key).trim_end_matches('.');
+            let full = |name: &str| match parent {
+                "" => name.to_owned(),
+                parent => format!("{parent}.{name}"),
+            };
+            let nearest = known
+                .iter()
+                .max_by(|a, b| {
+                    let likeness = |name: &str| strsim::jaro_winkler(name, unknown);
+                    likeness(a).total_cmp(&likeness(b))
+                })
+                .map(|name| format!(": did you mean `{}`?", full(name)))
+                .unwrap_or_default();
+            let known: Vec<String> = known.iter().map(|name| format!("`{}`", full(name))).collect();
+            anyhow!(
+                "unknown setting `{}`{place}{nearest} Known here: {}",
+                full(unknown),
+                known.join(", "),
+            )
+        }
+        kind => anyhow!("setting `{key}`{place}: {kind}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn common(file: Option<&str>, set: &[&str]) -> (Common, Option<tempfile::NamedTempFile>) {
+        let file = file.map(|text| {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            file
+        });
+        let common = Common {
+            config: file.as_ref().map(|file| file.path().to_owned()),
+            set: set.iter().map(ToString::to_string).collect(),
+            device: None,
+            onnxruntime: None,
+            log: None,
+        };
+        (common, file)
+    }
+
+    fn error(file: Option<&str>, set: &[&str]) -> String {
+        let (common, _file) = common(file, set);
+        load(&common, Overrides::default()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_flag_goes_before_the_file_and_the_file_before_the_default() {
+        let text = "models = [\"a.onnx\"]\n[worker.cache]\nentries = 7\nbytes = \"1MiB\"\n\
+                    [gateway.breaker]\nopen_timeout = \"3s\"";
+        let (common, _file) = common(Some(text), &["worker.cache.entries=9"]);
+        let overrides = Overrides::default().with("listen.gateway", Some("0.0.0.0:1"));
+        let config = load(&common, overrides).unwrap();
+        assert_eq!(config.worker.cache.entries, 9);
+        assert_eq!(config.worker.cache.bytes.as_u64(), 1 << 20);
+        assert_eq!(config.gateway.breaker.open_timeout.as_secs(), 3);
+        assert_eq!(config.listen.gateway, "0.0.0.0:1");
+        assert_eq!(config.listen.worker, "127.0.0.1:8001");
+        assert_eq!(config.gateway.ring.points_per_worker, 512);
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest_known_one() {
+        let message = error(Some("[worker.cache]\nentires = 7"), &[]);
+        assert!(message.contains("`worker.cache.entires`"), "{message}");
+        assert!(message.contains("did you mean `worker.cache.entries`?"), "{message}");
+        let message = error(None, &["gatway.ring.points_per_worker=150"]);
+        assert!(message.contains("did you mean `gateway`?"), "{message}");
+    }
+
+    #[test]
+    fn a_mistyped_value_names_its_setting() {
+        for (set, name) in [
+            ("worker.batching.delay_max=20", "worker.batching.delay_max"),
+            ("worker.batching.size_max=0", "worker.batching.size_max"),
+            ("backend.device=gpu", "backend.device"),
+            ("server.body_size_max=big", "server.body_size_max"),
+        ] {
+            let message = error(None, &[set]);
+            assert!(message.starts_with(&format!("setting `{name}`")), "{message}");
+        }
+        assert!(error(Some("models = ["), &[]).contains("is not TOML"));
+    }
+
+    #[test]
+    fn what_is_shown_reads_back_as_it_was() {
+        let (common, _) = common(None, &["worker.cache.time_to_live=5m", "server.threads=3"]);
+        let config = load(&common, Overrides::default()).unwrap();
+        let text = toml::to_string(&config).unwrap();
+        let read: Config = toml::from_str(&text).unwrap();
+        assert_eq!(read, config);
+    }
+}

@@ -1,0 +1,31 @@
+//! The `inferring` program.
+
+mod args;
+mod commands;
+mod config;
+mod log;
+mod node;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+
+fn main() -> ExitCode {
+    // Before any thread exists: the environment is read-only from here on.
+    inferring_backend::ort::disable_telemetry();
+    let args = Args::parse();
+    let outcome = match args.command {
+        Command::Serve(serve) => commands::serve::run(serve, &args.common),
+        Command::Worker(worker) => commands::worker::run(worker, &args.common),
+        Command::Gateway(gateway) => commands::gateway::run(gateway, &args.common),
+        Command::Inspect(inspect) => commands::inspect::run(&inspect, &args.common),
+        Command::Config(command) => commands::config::run(&command, &args.common),
+    };
+    outcome.unwrap_or_else(|error| {
+        // One paragraph: what was attempted, what went wrong, what to do.
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

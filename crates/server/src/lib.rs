@@ -1,0 +1,20 @@
+//! Puts a service (a worker, a gateway) on the network.
+//!
+//! [`Server`] listens and hands each connection to one of a few threads, each with a runtime of
+//! its own; [`rest`] answers requests. Which service stands behind makes no difference here.
+
+mod config;
+mod connection;
+mod listener;
+mod rest;
+mod threads;
+
+use inferring_types::{InferenceService, StatusSource};
+
+pub use config::ServerConfig;
+pub use listener::{BindError, Server};
+
+/// What a server puts on the network.
+pub trait Node: InferenceService + StatusSource {}
+
+impl<T: InferenceService + StatusSource> Node for T {}

@@ -1,0 +1,88 @@
+//! Documents about the node and its models.
+
+use http::{Response, StatusCode};
+use inferring_protocol::rest::documents::{GatewayHealth, GatewayStats, WorkerHealth};
+use inferring_protocol::rest::{Chunks, ModelDocument};
+use inferring_types::{NodeStatus, ServiceError};
+use serde_json::json as document;
+
+use super::{error_response, json};
+use crate::Node;
+
+/// The node's health in full: 200 where it takes requests, else 503 with the same document.
+pub(super) async fn health(node: &dyn Node) -> Response<Chunks> {
+    match node.status().await {
+        Ok(NodeStatus::Worker(status)) => {
+            json(ready_status(status.ready), &WorkerHealth::from(&*status))
+        }
+        Ok(NodeStatus::Gateway(status)) => {
+            json(ready_status(status.ready), &GatewayHealth::from(&*status))
+        }
+        Err(error) => error_response(&error, None),
+    }
+}
+
+/// The node's statistics; a worker's are its health.
+pub(super) async fn stats(node: &dyn Node) -> Response<Chunks> {
+    match node.status().await {
+        Ok(NodeStatus::Worker(status)) => json(StatusCode::OK, &WorkerHealth::from(&*status)),
+        Ok(NodeStatus::Gateway(status)) => json(StatusCode::OK, &GatewayStats::from(&*status)),
+        Err(error) => error_response(&error, None),
+    }
+}
+
+/// Whether the node takes requests.
+pub(super) async fn ready(node: &dyn Node) -> Response<Chunks> {
+    let ready = is_ready(node).await;
+    json(ready_status(ready), &document!({ "ready": ready }))
+}
+
+/// The server's name, version and what it speaks beyond the protocol.
+pub(super) fn server() -> Response<Chunks> {
+    json(
+        StatusCode::OK,
+        &document!({
+            "name": "inferring",
+            "version": env!("CARGO_PKG_VERSION"),
+            "extensions": ["binary_tensor_data"],
+        }),
+    )
+}
+
+/// All models, the default one first.
+pub(super) fn models(node: &dyn Node) -> Response<Chunks> {
+    let models: Vec<_> = node.models().iter().map(|model| ModelDocument::from(&**model)).collect();
+    json(StatusCode::OK, &document!({ "models": models }))
+}
+
+/// One model's metadata.
+pub(super) fn model(node: &dyn Node, name: &str) -> Response<Chunks> {
+    match node.model(Some(name)) {
+        Ok(model) => json(StatusCode::OK, &ModelDocument::from(&*model)),
+        Err(error) => error_response(&error, None),
+    }
+}
+
+/// Whether one model takes requests.
+pub(super) async fn model_ready(node: &dyn Node, name: &str) -> Response<Chunks> {
+    let known: Result<_, ServiceError> = node.model(Some(name));
+    match known {
+        Ok(model) => {
+            let ready = is_ready(node).await;
+            json(ready_status(ready), &document!({ "name": model.name.as_str(), "ready": ready }))
+        }
+        Err(error) => error_response(&error, None),
+    }
+}
+
+async fn is_ready(node: &dyn Node) -> bool {
+    match node.status().await {
+        Ok(NodeStatus::Worker(status)) => status.ready,
+        Ok(NodeStatus::Gateway(status)) => status.ready,
+        Err(_) => false,
+    }
+}
+
+fn ready_status(ready: bool) -> StatusCode {
+    if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}

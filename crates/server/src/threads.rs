@@ -1,0 +1,91 @@
+//! Threads that serve connections, each with a runtime of its own.
+//!
+//! A connection stays on its thread, so nothing about it is ever shared, locked or woken across
+//! threads. A new connection goes to the thread that has the fewest.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use crate::connection::{self, Serving};
+
+/// A connection that was accepted, and its place under the limit.
+pub(crate) struct Accepted {
+    pub(crate) stream: std::net::TcpStream,
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// Running threads. They end when this is dropped and their connections have ended.
+pub(crate) struct Threads(Vec<Thread>);
+
+struct Thread {
+    connections: Arc<AtomicUsize>,
+    inbox: mpsc::Sender<Accepted>,
+    handle: JoinHandle<()>,
+}
+
+impl Threads {
+    /// Connections on their way to a thread at most.
+    const INBOX_MAX: usize = 64;
+
+    pub(crate) fn start(count: NonZeroUsize, serving: &Arc<Serving>) -> std::io::Result<Self> {
+        let start_one = |index| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let (inbox, accepted) = mpsc::channel(Self::INBOX_MAX);
+            let connections = Arc::new(AtomicUsize::new(0));
+            let (counter, serving) = (connections.clone(), serving.clone());
+            let handle = std::thread::Builder::new()
+                .name(format!("serve {index}"))
+                .spawn(move || runtime.block_on(serve(accepted, serving, counter)))?;
+            Ok(Thread { connections, inbox, handle })
+        };
+        (0..count.get()).map(start_one).collect::<std::io::Result<_>>().map(Self)
+    }
+
+    /// Gives a connection to the thread with the fewest.
+    pub(crate) async fn hand_over(&self, accepted: Accepted) {
+        let least_loaded = self.0.iter().min_by_key(|t| t.connections.load(Ordering::Relaxed));
+        let thread = least_loaded.expect("there is at least one thread");
+        thread.connections.fetch_add(1, Ordering::Relaxed);
+        // A thread's inbox closes only when the thread has ended, with the server.
+        let _ = thread.inbox.send(accepted).await;
+    }
+
+    /// Takes no more connections and waits until those there are have ended.
+    pub(crate) fn join(self) {
+        let handles: Vec<_> = self.0.into_iter().map(|thread| thread.handle).collect();
+        for handle in handles {
+            // A panic has been reported on its own thread.
+            let _ = handle.join();
+        }
+    }
+}
+
+async fn serve(
+    mut inbox: mpsc::Receiver<Accepted>,
+    serving: Arc<Serving>,
+    count: Arc<AtomicUsize>,
+) {
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = inbox.recv() => {
+                let Some(Accepted { stream, permit }) = accepted else { break };
+                let (serving, count) = (serving.clone(), count.clone());
+                connections.spawn(async move {
+                    if let Ok(stream) = TcpStream::from_std(stream) {
+                        connection::serve(stream, &serving).await;
+                    }
+                    count.fetch_sub(1, Ordering::Relaxed);
+                    drop(permit);
+                });
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    while connections.join_next().await.is_some() {}
+}
