@@ -6,7 +6,7 @@
 //! without their answers and enter the main queue at once when they come back.
 //! Source: Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -172,29 +172,36 @@ fn is_expired(time_to_live: Option<Duration>, entry: &Entry, now: Instant) -> bo
 /// Keys whose answers fell out of the small queue lately.
 struct Ghosts {
     max: usize,
-    keys: HashSet<ContentDigest, DigestHasherBuilder>,
-    /// Oldest first; keys that came back since are still in it.
-    order: VecDeque<ContentDigest>,
+    /// Each key with the number under which it fell out.
+    numbers: HashMap<ContentDigest, u64, DigestHasherBuilder>,
+    /// Oldest first. An entry whose number is not the key's any more means nothing: the key has
+    /// come back since, and may have fallen out again.
+    order: VecDeque<(ContentDigest, u64)>,
+    next_number: u64,
 }
 
 impl Ghosts {
     fn new(max: usize) -> Self {
-        Self { max, keys: HashSet::default(), order: VecDeque::new() }
+        Self { max, numbers: HashMap::default(), order: VecDeque::new(), next_number: 0 }
     }
 
     fn add(&mut self, key: ContentDigest) {
-        if self.keys.insert(key) {
-            self.order.push_back(key);
-        }
-        while self.order.len() > self.max {
-            if let Some(oldest) = self.order.pop_front() {
-                self.keys.remove(&oldest);
+        self.numbers.insert(key, self.next_number);
+        self.order.push_back((key, self.next_number));
+        self.next_number += 1;
+        while self.numbers.len() > self.max {
+            let (oldest, number) = self.order.pop_front().expect("every ghost is in the order");
+            if self.numbers.get(&oldest) == Some(&number) {
+                self.numbers.remove(&oldest);
             }
+        }
+        if self.order.len() > 2 * self.max {
+            self.order.retain(|(key, number)| self.numbers.get(key) == Some(number));
         }
     }
 
     fn remove(&mut self, key: &ContentDigest) -> bool {
-        self.keys.remove(key)
+        self.numbers.remove(key).is_some()
     }
 }
 
@@ -253,6 +260,20 @@ mod tests {
         (1000..11_000).for_each(|number| keep(&mut store, number, 1));
         let left = (0..50).filter(|&number| has(&mut store, number)).count();
         assert_eq!(left, 50);
+    }
+
+    #[test]
+    fn a_ghost_that_came_back_and_fell_out_again_is_remembered_anew() {
+        let mut ghosts = Ghosts::new(3);
+        for number in [1, 2, 3] {
+            ghosts.add(key(number));
+        }
+        assert!(ghosts.remove(&key(1)));
+        for number in [1, 4] {
+            ghosts.add(key(number));
+        }
+        assert!(!ghosts.remove(&key(2)), "the oldest went first");
+        assert!([3, 1, 4].iter().all(|&number| ghosts.remove(&key(number))));
     }
 
     #[test]
@@ -332,7 +353,10 @@ mod tests {
                 prop_assert_eq!(weights, store.bytes());
                 let queued = store.small.keys.len() + store.main.keys.len();
                 prop_assert_eq!(queued, store.entries.len());
-                prop_assert!(store.ghosts.order.len() <= entries_max);
+                prop_assert!(store.ghosts.numbers.len() <= entries_max);
+                prop_assert!(store.ghosts.order.len() <= 2 * entries_max);
+                let queued = store.entries.keys().any(|key| store.ghosts.numbers.contains_key(key));
+                prop_assert!(!queued, "a kept key is no ghost");
             }
         }
     }
