@@ -6,7 +6,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use inferring_protocol::rest::documents::{ErrorDocument, WorkerHealth};
 use inferring_protocol::rest::{Chunks, headers, v2};
 use inferring_protocol::status::error_from_http;
@@ -27,7 +27,21 @@ pub struct RemoteWorker {
     host: HeaderValue,
     config: ClientConfig,
     pool: Pool,
-    models: ArcSwap<Vec<Arc<ModelMetadata>>>,
+    models: ArcSwap<Vec<RemoteModel>>,
+}
+
+/// A model of the worker, and the path that asks it.
+#[derive(Clone)]
+struct RemoteModel {
+    metadata: Arc<ModelMetadata>,
+    infer: Uri,
+}
+
+impl RemoteModel {
+    fn new(metadata: Arc<ModelMetadata>) -> Self {
+        let path = format!("/v2/models/{}/infer", metadata.name);
+        Self { infer: path.parse().expect("a model's name is safe in a path"), metadata }
+    }
 }
 
 impl RemoteWorker {
@@ -49,33 +63,40 @@ impl RemoteWorker {
     }
 
     async fn ask(&self, request: InferRequest) -> Result<InferResponse, ServiceError> {
-        let model = self.model_named(&request.model)?;
+        let RemoteModel { metadata, infer } = self.find(Some(request.model.as_str()))?;
         let remaining = request.deadline.remaining(Instant::now());
         let message = v2::encode_request(&request);
-        let mut http = Request::builder()
-            .method(Method::POST)
-            .uri(format!("/v2/models/{}/infer", request.model))
-            .header(HOST, &self.host)
-            .header(CONTENT_TYPE, "application/octet-stream")
-            .header(headers::TIMEOUT, u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX));
-        if let Some(length) = message.json_length {
-            http = http.header(headers::JSON_LENGTH, length);
-        }
-        let http = http.body(message.body).expect("a model's name is safe in a path");
+        let timeout = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX);
+        let http = || {
+            let mut http = Request::new(message.body.clone());
+            *http.method_mut() = Method::POST;
+            *http.uri_mut() = infer.clone();
+            let fields = http.headers_mut();
+            fields.reserve(4);
+            fields.insert(HOST, self.host.clone());
+            fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+            fields.insert(headers::TIMEOUT, timeout.into());
+            if let Some(length) = message.json_length {
+                fields.insert(headers::JSON_LENGTH, length.into());
+            }
+            http
+        };
         let response = self.exchange(http).await?;
         if response.status() != StatusCode::OK {
             return Err(error_of(&response));
         }
         let body = response.body();
         let json_length = headers::json_length(response.headers(), body.len())?;
-        v2::decode_response(body, json_length, request.id, model)
+        v2::decode_response(body, json_length, request.id, metadata)
     }
 
     async fn health(&self) -> Result<WorkerStatus, ServiceError> {
-        let request = Request::get("/health")
-            .header(HOST, &self.host)
-            .body(Chunks::default())
-            .expect("a constant request");
+        let request = || {
+            let mut http = Request::new(Chunks::default());
+            *http.uri_mut() = Uri::from_static("/health");
+            http.headers_mut().insert(HOST, self.host.clone());
+            http
+        };
         let response = self.exchange(request).await?;
         // A worker that is not ready answers 503 with the same document.
         let health: WorkerHealth = serde_json::from_slice(response.body()).map_err(|error| {
@@ -83,11 +104,31 @@ impl RemoteWorker {
             ServiceError::failed(what).caused_by(error)
         })?;
         let status = WorkerStatus::try_from(health)?;
-        let models = status.models.iter().map(|model| model.metadata.clone()).collect();
-        if **self.models.load() != models {
+        self.learn(&status);
+        Ok(status)
+    }
+
+    fn learn(&self, status: &WorkerStatus) {
+        let told = || status.models.iter().map(|model| &model.metadata);
+        if !self.models.load().iter().map(|model| &model.metadata).eq(told()) {
+            let models = told().cloned().map(RemoteModel::new).collect();
             self.models.store(Arc::new(models));
         }
-        Ok(status)
+    }
+
+    fn find(&self, name: Option<&str>) -> Result<RemoteModel, ServiceError> {
+        let models = self.models.load();
+        let found = match name {
+            None => models.first(),
+            Some(name) => models.iter().find(|model| model.metadata.name.as_str() == name),
+        };
+        found.cloned().ok_or_else(|| {
+            ServiceError::unavailable(format!(
+                "worker at {} is not known to serve model `{}`",
+                self.address,
+                name.unwrap_or("(default)"),
+            ))
+        })
     }
 
     /// Sends a request on an idle connection, or on a new one where there is none.
@@ -95,18 +136,21 @@ impl RemoteWorker {
     /// A worker may close an idle connection at the very moment a request is sent on it. That is
     /// no failure of the worker, and an inference may be repeated: the request is sent again,
     /// once, on a new connection.
-    async fn exchange(&self, request: Request<Chunks>) -> Result<Response<Bytes>, ServiceError> {
+    async fn exchange(
+        &self,
+        request: impl Fn() -> Request<Chunks>,
+    ) -> Result<Response<Bytes>, ServiceError> {
         if let Some(mut connection) = self.pool.take(Instant::now())
             && connection.is_usable().await
         {
-            match self.exchange_on(connection, request.clone()).await {
+            match self.exchange_on(connection, request()).await {
                 Err(Unanswered { response_started: false, .. }) => {}
                 outcome => return outcome.map_err(|unanswered| self.unreachable(unanswered.error)),
             }
         }
         let connection = Connection::open(&self.address, self.config.connect_timeout).await;
         let connection = connection.map_err(|error| self.unreachable(error))?;
-        self.exchange_on(connection, request)
+        self.exchange_on(connection, request())
             .await
             .map_err(|unanswered| self.unreachable(unanswered.error))
     }
@@ -130,22 +174,11 @@ impl RemoteWorker {
 
 impl InferenceService for RemoteWorker {
     fn models(&self) -> Vec<Arc<ModelMetadata>> {
-        self.models.load().to_vec()
+        self.models.load().iter().map(|model| model.metadata.clone()).collect()
     }
 
     fn model(&self, name: Option<&str>) -> Result<Arc<ModelMetadata>, ServiceError> {
-        let models = self.models.load();
-        let found = match name {
-            None => models.first(),
-            Some(name) => models.iter().find(|model| model.name.as_str() == name),
-        };
-        found.cloned().ok_or_else(|| {
-            ServiceError::unavailable(format!(
-                "worker at {} is not known to serve model `{}`",
-                self.address,
-                name.unwrap_or("(default)"),
-            ))
-        })
+        self.find(name).map(|model| model.metadata)
     }
 
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {

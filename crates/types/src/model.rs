@@ -13,7 +13,7 @@ pub struct ModelName(Arc<str>);
 /// A text that cannot name a model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` cannot name a model: expected 1 to {max} letters, digits, `.`, `_` or `-`",
+    "`{0}` cannot name a model: expected 1 to {max} ASCII letters, digits, `.`, `_` or `-`",
     max = ModelName::MAX_LENGTH
 )]
 pub struct InvalidName(pub String);
@@ -32,7 +32,7 @@ impl FromStr for ModelName {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let allowed = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if (1..=Self::MAX_LENGTH).contains(&text.len()) && text.chars().all(allowed) {
             Ok(Self(text.into()))
         } else {
