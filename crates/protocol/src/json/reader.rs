@@ -60,18 +60,23 @@ impl<'a> Cursor<'a> {
         if self.accept(expected) { Ok(()) } else { Err(self.expected(what)) }
     }
 
-    /// Calls `member` with the cursor before each value of an object.
+    /// Calls `member` with each key of an object and the cursor before its value.
+    ///
+    /// Keys are bytes: they are only compared, and known ones are ASCII.
     pub(crate) fn object(
         &mut self,
         what: &'static str,
-        mut member: impl FnMut(&str, &mut Self) -> Result<(), JsonError>,
+        mut member: impl FnMut(&[u8], &mut Self) -> Result<(), JsonError>,
     ) -> Result<(), JsonError> {
         self.expect(b'{', what)?;
         if self.accept(b'}') {
             return Ok(());
         }
         loop {
-            let key = self.string("a key in double quotes")?;
+            let key = match self.raw_string("a key in double quotes")? {
+                RawString::Plain(key) => Cow::Borrowed(key),
+                RawString::Escaped { start } => Cow::Owned(self.unescape(start)?.into_bytes()),
+            };
             self.expect(b':', "`:` after the key")?;
             member(&key, self)?;
             if !self.accept(b',') {
@@ -100,22 +105,12 @@ impl<'a> Cursor<'a> {
 
     /// A string; borrowed where it has no escapes.
     pub(crate) fn string(&mut self, what: &'static str) -> Result<Cow<'a, str>, JsonError> {
-        self.expect(b'"', what)?;
-        let start = self.position;
-        loop {
-            match self.bytes.get(self.position) {
-                None => return Err(self.error("the string does not end")),
-                Some(b'"') => break,
-                Some(b'\\') => return self.string_with_escapes(start),
-                Some(0..=0x1f) => return Err(self.error("a control character in a string")),
-                Some(_) => self.position += 1,
-            }
+        match self.raw_string(what)? {
+            RawString::Plain(text) => std::str::from_utf8(text)
+                .map(Cow::Borrowed)
+                .map_err(|_| self.error("the string is not UTF-8")),
+            RawString::Escaped { start } => self.unescape(start).map(Cow::Owned),
         }
-        let text = &self.bytes[start..self.position];
-        self.position += 1;
-        std::str::from_utf8(text)
-            .map(Cow::Borrowed)
-            .map_err(|_| self.error("the string is not UTF-8"))
     }
 
     /// A non-negative integer.
@@ -230,7 +225,10 @@ impl<'a> Cursor<'a> {
         match self.peek() {
             Some(b'{') => self.object("an object", |_, cursor| cursor.skip(depth + 1)),
             Some(b'[') => self.array("an array", |cursor| cursor.skip(depth + 1)),
-            Some(b'"') => self.string("a string").map(drop),
+            Some(b'"') => match self.raw_string("a string")? {
+                RawString::Plain(_) => Ok(()),
+                RawString::Escaped { start } => self.unescape(start).map(drop),
+            },
             Some(b't') if self.literal("true") => Ok(()),
             Some(b'f') if self.literal("false") => Ok(()),
             Some(b'n') if self.literal("null") => Ok(()),
@@ -239,20 +237,61 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Escapes are rare in keys and ids, so they take the general parser.
+    /// Passes over a string without escapes, or stops at its first escape.
+    #[inline]
+    fn raw_string(&mut self, what: &'static str) -> Result<RawString<'a>, JsonError> {
+        self.expect(b'"', what)?;
+        let start = self.position;
+        let rest = &self.bytes[start..];
+        let length = rest.iter().position(|&byte| STOPS_STRING[usize::from(byte)]);
+        self.position += length.unwrap_or(rest.len());
+        match self.bytes.get(self.position) {
+            Some(b'"') => {
+                self.position += 1;
+                Ok(RawString::Plain(&self.bytes[start..self.position - 1]))
+            }
+            Some(b'\\') => Ok(RawString::Escaped { start }),
+            Some(_) => Err(self.error("a control character in a string")),
+            None => Err(self.error("the string does not end")),
+        }
+    }
+
+    /// Reads the string whose text begins at `start` and passes over it. Escapes are rare in
+    /// keys and ids, so they take the general parser.
     #[cold]
-    fn string_with_escapes(&mut self, start: usize) -> Result<Cow<'a, str>, JsonError> {
+    fn unescape(&mut self, start: usize) -> Result<String, JsonError> {
         let quoted = &self.bytes[start - 1..];
         let mut stream = serde_json::Deserializer::from_slice(quoted).into_iter::<String>();
         match stream.next() {
             Some(Ok(text)) => {
                 self.position = start - 1 + stream.byte_offset();
-                Ok(Cow::Owned(text))
+                Ok(text)
             }
             _ => Err(self.error("the string has a malformed escape or does not end")),
         }
     }
 }
+
+/// A string as it stands in the document.
+enum RawString<'a> {
+    /// Its text, without the quotes.
+    Plain(&'a [u8]),
+    /// It has escapes; its text begins at `start`, and the cursor is at the first of them.
+    Escaped { start: usize },
+}
+
+/// The bytes at which a run of plain text in a string ends.
+static STOPS_STRING: [bool; 256] = {
+    let mut stops = [false; 256];
+    let mut control = 0;
+    while control < 0x20 {
+        stops[control] = true;
+        control += 1;
+    }
+    stops[b'"' as usize] = true;
+    stops[b'\\' as usize] = true;
+    stops
+};
 
 #[cfg(test)]
 mod tests {

@@ -95,7 +95,7 @@ impl Fields {
         let mut cursor = Cursor::new(body);
         cursor.object("an object such as {\"input_data\": [..]}", |key, cursor| {
             fields.member(key, cursor, spec).map_err(|error| JsonError {
-                problem: format!("field `{key}`: {}", error.problem).into(),
+                problem: format!("field `{}`: {}", key.escape_ascii(), error.problem).into(),
                 ..error
             })
         })?;
@@ -105,23 +105,23 @@ impl Fields {
 
     fn member(
         &mut self,
-        key: &str,
+        key: &[u8],
         cursor: &mut Cursor<'_>,
         spec: &TensorSpec,
     ) -> Result<(), JsonError> {
         match key {
-            "request_id" => {
+            b"request_id" => {
                 let text = cursor.string("a string")?;
                 let id = text.parse().map_err(|error| cursor.error(format!("{error}")))?;
                 self.request_id = Some(id);
             }
-            "input_data" => {
+            b"input_data" => {
                 if cursor.peek() != Some(b'[') {
                     return Err(cursor.expected("an array of numbers"));
                 }
                 self.input_data = Some(Values::read(cursor, spec.datatype)?);
             }
-            "shape" => {
+            b"shape" => {
                 let mut dimensions = Vec::new();
                 cursor.array("an array of sizes", |cursor| {
                     dimensions.push(cursor.unsigned("a size")?);
@@ -131,7 +131,7 @@ impl Fields {
             }
             _ => {
                 cursor.skip_value()?;
-                self.others.push(key.to_owned());
+                self.others.push(key.escape_ascii().to_string());
             }
         }
         Ok(())

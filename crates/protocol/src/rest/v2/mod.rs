@@ -12,6 +12,8 @@ pub use response::{decode_response, encode_response, requires_binary};
 
 pub(super) use response::{not_finite, write_served};
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use inferring_types::{NamedTensor, ServiceError, Shape, Tensor};
 
@@ -32,9 +34,9 @@ pub struct Message {
 
 /// A tensor as a message describes it, its elements not yet read.
 #[derive(Debug, Default)]
-struct TensorEntry {
-    name: String,
-    datatype: Option<String>,
+struct TensorEntry<'a> {
+    name: Cow<'a, str>,
+    datatype: Option<Cow<'a, str>>,
     shape: Option<Shape>,
     /// Where `data` starts in the head. It may come before the datatype that tells how to
     /// read it, so it is passed over first.
@@ -42,17 +44,17 @@ struct TensorEntry {
     binary_size: Option<usize>,
 }
 
-impl TensorEntry {
-    fn read(cursor: &mut Cursor<'_>) -> Result<Self, JsonError> {
+impl<'a> TensorEntry<'a> {
+    fn read(cursor: &mut Cursor<'a>) -> Result<Self, JsonError> {
         let mut entry = Self::default();
         cursor.object("a tensor object", |key, cursor| {
             match key {
-                "name" => entry.name = cursor.string("a string")?.into_owned(),
-                "datatype" => entry.datatype = Some(cursor.string("a string")?.into_owned()),
-                "shape" => entry.shape = Some(read_shape(cursor)?),
-                "data" => entry.data_at = Some(cursor.skip_value()?),
-                "parameters" => cursor.object("an object", |key, cursor| {
-                    if key == "binary_data_size" {
+                b"name" => entry.name = cursor.string("a string")?,
+                b"datatype" => entry.datatype = Some(cursor.string("a string")?),
+                b"shape" => entry.shape = Some(read_shape(cursor)?),
+                b"data" => entry.data_at = Some(cursor.skip_value()?),
+                b"parameters" => cursor.object("an object", |key, cursor| {
+                    if key == b"binary_data_size" {
                         let size = cursor.unsigned("a number of bytes")?;
                         entry.binary_size = Some(usize::try_from(size).unwrap_or(usize::MAX));
                         return Ok(());
@@ -100,7 +102,7 @@ impl TensorEntry {
         };
         let tensor =
             Tensor::new(datatype, shape, data).map_err(|error| wrong(format!("{error}")))?;
-        Ok(NamedTensor::new(name.as_str().into(), tensor))
+        Ok(NamedTensor::new((&*name).into(), tensor))
     }
 }
 

@@ -52,19 +52,19 @@ pub fn decode_request(
     let mut cursor = Cursor::new(&head);
     cursor.object("an object with `inputs`", |key, cursor| {
         match key {
-            "id" => {
+            b"id" => {
                 let text = cursor.string("a string")?;
                 if !text.is_empty() {
                     let id = text.parse().map_err(|error| cursor.error(format!("{error}")))?;
                     request.id = Some(id);
                 }
             }
-            "parameters" => request.read_parameters(cursor)?,
-            "inputs" => cursor.array("an array of tensors", |cursor| {
+            b"parameters" => request.read_parameters(cursor)?,
+            b"inputs" => cursor.array("an array of tensors", |cursor| {
                 entries.push(TensorEntry::read(cursor)?);
                 Ok(())
             })?,
-            "outputs" => {
+            b"outputs" => {
                 cursor.array("an array of output objects", |cursor| request.read_output(cursor))?
             }
             _ => drop(cursor.skip_value()?),
@@ -114,8 +114,8 @@ impl DecodedRequest {
     fn read_parameters(&mut self, cursor: &mut Cursor<'_>) -> Result<(), JsonError> {
         cursor.object("an object", |key, cursor| {
             match key {
-                "binary_data_output" => self.binary_output = cursor.boolean("true or false")?,
-                "timeout" => {
+                b"binary_data_output" => self.binary_output = cursor.boolean("true or false")?,
+                b"timeout" => {
                     let microseconds = cursor.unsigned("microseconds")?;
                     self.timeout = (microseconds > 0).then(|| Duration::from_micros(microseconds));
                 }
@@ -130,9 +130,9 @@ impl DecodedRequest {
         let mut binary = None;
         cursor.object("an output object", |key, cursor| {
             match key {
-                "name" => name = Some(TensorName::from(&*cursor.string("a string")?)),
-                "parameters" => cursor.object("an object", |key, cursor| {
-                    if key == "binary_data" {
+                b"name" => name = Some(TensorName::from(&*cursor.string("a string")?)),
+                b"parameters" => cursor.object("an object", |key, cursor| {
+                    if key == b"binary_data" {
                         binary = Some(cursor.boolean("true or false")?);
                         return Ok(());
                     }

@@ -128,8 +128,8 @@ fn read_response(
     let mut cursor = Cursor::new(&head);
     cursor.object("an object with `outputs`", |key, cursor| {
         match key {
-            "parameters" => read_served(cursor, &mut served)?,
-            "outputs" => cursor.array("an array of tensors", |cursor| {
+            b"parameters" => read_served(cursor, &mut served)?,
+            b"outputs" => cursor.array("an array of tensors", |cursor| {
                 entries.push(TensorEntry::read(cursor)?);
                 Ok(())
             })?,
@@ -154,16 +154,16 @@ fn read_served(cursor: &mut Cursor<'_>, served: &mut Served) -> Result<(), JsonE
         let microseconds =
             |cursor: &mut Cursor<'_>| cursor.unsigned("microseconds").map(Duration::from_micros);
         match key {
-            "node_id" => served.worker = WorkerId::from(&*cursor.string("a string")?),
-            "cache" => {
+            b"node_id" => served.worker = WorkerId::from(&*cursor.string("a string")?),
+            b"cache" => {
                 let name = cursor.string("a string")?;
                 served.cache = CacheOutcome::from_name(&name)
                     .ok_or_else(|| cursor.error("an unknown cache outcome"))?;
             }
-            "inference_time_us" => served.inference_time = microseconds(cursor)?,
-            "queue_time_us" => served.queue_time = microseconds(cursor)?,
-            "execution_time_us" => served.execution_time = microseconds(cursor)?,
-            "batch_size" => {
+            b"inference_time_us" => served.inference_time = microseconds(cursor)?,
+            b"queue_time_us" => served.queue_time = microseconds(cursor)?,
+            b"execution_time_us" => served.execution_time = microseconds(cursor)?,
+            b"batch_size" => {
                 let size = cursor.unsigned("a number of rows")?;
                 served.batch_size = u32::try_from(size).unwrap_or(u32::MAX);
             }
