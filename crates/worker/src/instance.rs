@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use inferring_backend::{ExecuteError, Session};
-use inferring_types::{ErrorKind, ServiceError, Tensor, TensorSpec};
+use inferring_types::{Blame, ErrorKind, ServiceError, Tensor, TensorSpec};
 use tracing::warn;
 
 use crate::batcher::{Batch, Batcher};
@@ -22,53 +22,60 @@ pub(crate) struct Instance {
 impl Instance {
     /// Runs batches until the batcher is closed and empty.
     pub(crate) fn run(mut self) {
-        while let Some(batch) = self.batcher.clone().next_batch() {
+        while let Some(batch) = self.batcher.next_batch() {
             self.serve(batch);
         }
     }
 
-    /// Runs a batch and answers its jobs. Where the run fails, halves are run until the job
-    /// that makes it fail is alone, so that its neighbours are answered.
+    /// Runs a batch and answers its jobs. Where that fails, halves are run until the job that
+    /// makes it fail is alone, so that its neighbours are answered.
     fn serve(&mut self, batch: Batch) {
+        let Err((batch, error)) = self.try_serve(batch) else {
+            return;
+        };
+        match batch.halve(Instant::now()) {
+            Ok(halves) => halves.into_iter().flatten().for_each(|half| self.serve(half)),
+            Err(lone) => self.settle(lone, error),
+        }
+    }
+
+    /// Answers a job whose run failed.
+    ///
+    /// A session that runs inputs it ran before is sound. Then the failure was either a passing
+    /// one, and the job deserves another run, or the input is at fault: no other worker would do
+    /// better, and this one must not be thought broken.
+    fn settle(&mut self, lone: Batch, error: ExecuteError) {
+        let session = &mut *self.session;
+        let is_sound =
+            self.known_good.as_ref().is_some_and(|inputs| execute(session, inputs).is_ok());
+        if !is_sound {
+            warn!(%error, "a run failed");
+            return lone.fail(&ServiceError::failed("the model failed to run").caused_by(error));
+        }
+        if let Err((lone, error)) = self.try_serve(lone) {
+            let message = format!("the model cannot run this input: {error}");
+            lone.fail(&ServiceError::new(ErrorKind::InvalidArgument, Blame::Client, message));
+        }
+    }
+
+    /// Runs a batch once and answers its jobs, or gives it back with the reason.
+    fn try_serve(&mut self, batch: Batch) -> Result<(), (Batch, ExecuteError)> {
         let inputs = batch.inputs();
         let started = Instant::now();
-        let result = self.execute(&inputs);
+        let result = execute(&mut *self.session, &inputs);
         let execution_time = started.elapsed();
-        match result {
+        match result.and_then(|outputs| batch.split(outputs, &self.outputs)) {
             Ok(outputs) => {
-                if self.known_good.is_none() {
-                    self.known_good = Some(inputs);
-                }
-                batch.complete(outputs, &self.outputs, execution_time);
+                self.known_good.get_or_insert(inputs);
+                batch.complete(outputs, execution_time);
+                Ok(())
             }
-            Err(error) => match batch.halve() {
-                Ok((first, second)) => {
-                    self.serve(first);
-                    self.serve(second);
-                }
-                Err(lone) => lone.fail(&self.explain(error)),
-            },
+            Err(error) => Err((batch, error)),
         }
     }
+}
 
-    /// Whose fault a failed run is. A session that still runs inputs it ran before is sound, so
-    /// the failed input is at fault: no other worker would do better, and this one must not be
-    /// thought broken.
-    fn explain(&mut self, error: ExecuteError) -> ServiceError {
-        let known_good = self.known_good.clone();
-        if known_good.is_some_and(|inputs| self.execute(&inputs).is_ok()) {
-            return ServiceError::new(
-                ErrorKind::InvalidArgument,
-                inferring_types::Blame::Client,
-                format!("the model cannot run this input: {error}"),
-            );
-        }
-        warn!(%error, "a run failed");
-        ServiceError::failed("the model failed to run").caused_by(error)
-    }
-
-    fn execute(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecuteError> {
-        catch_unwind(AssertUnwindSafe(|| self.session.execute(inputs)))
-            .unwrap_or_else(|_| Err(ExecuteError("the engine panicked".to_owned())))
-    }
+fn execute(session: &mut dyn Session, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecuteError> {
+    catch_unwind(AssertUnwindSafe(|| session.execute(inputs)))
+        .unwrap_or_else(|_| Err(ExecuteError("the engine panicked".to_owned())))
 }

@@ -43,15 +43,14 @@ impl Registry {
         if files.is_empty() {
             return Err(StartError::NoModel);
         }
-        let mut models: Vec<Arc<Model>> = Vec::with_capacity(files.len());
-        for file in files {
-            if models.iter().any(|model| model.metadata.name == file.name) {
+        for (index, file) in files.iter().enumerate() {
+            if files[..index].iter().any(|other| other.name == file.name) {
                 return Err(StartError::SameName(file.name.clone()));
             }
-            let model = Model::load(file.name.clone(), &file.path, backend, config)?;
-            models.push(Arc::new(model));
         }
-        Ok(Self(models))
+        let load = |file: &ModelFile| Model::load(file.name.clone(), &file.path, backend, config);
+        let models = files.iter().map(|file| load(file).map(Arc::new));
+        Ok(Self(models.collect::<Result<_, _>>()?))
     }
 
     pub(crate) fn all(&self) -> &[Arc<Model>] {

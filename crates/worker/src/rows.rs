@@ -23,7 +23,7 @@ pub(crate) fn split(tensor: &Tensor, rows: &[usize]) -> Option<Vec<Tensor>> {
     if *tensor.shape().dimensions().first()? != total as u64 {
         return None;
     }
-    let per_row = tensor.elements().checked_div(total as u64)?;
+    let per_row = tensor.elements().checked_div(total as u64).unwrap_or(0);
     let mut rest = &tensor.data()[..];
     let parts = rows.iter().map(|&rows| {
         let elements = per_row * rows as u64;
@@ -84,7 +84,6 @@ mod tests {
                     Tensor::from_f32([rows as u64, 3].into(), &values).unwrap()
                 })
                 .collect();
-            prop_assume!(rows.iter().sum::<usize>() > 0);
             prop_assert_eq!(split(&join(tensors.iter()), &rows).unwrap(), tensors);
         }
     }

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use inferring_backend::{Backend, LoadError};
 use inferring_types::{
-    BackendStatus, BatchStatus, BoxFuture, CacheOutcome, InferRequest, InferResponse,
+    BackendStatus, BatchStatus, BoxFuture, CacheOutcome, Deadline, InferRequest, InferResponse,
     InferenceService, ModelMetadata, ModelName, NamedTensor, NodeStatus, Served, ServiceError,
     StatusSource, TensorName, WorkerId, WorkerStatus,
 };
 
-use crate::batcher::Job;
 use crate::cache::{Answer, Lookup, ResultCache, Ticket};
 use crate::config::WorkerConfig;
 use crate::registry::{ModelFile, Registry};
@@ -100,7 +99,7 @@ impl Worker {
             Lookup::Join(ticket) => (wait(ticket, deadline).await?, CacheOutcome::Joined),
             Lookup::Lead(ticket, leader) => {
                 let inputs = inputs.into_iter().map(|input| input.tensor).collect();
-                model.batcher.submit(Job { inputs, enqueued: accepted, leader });
+                model.batcher.submit(inputs, accepted, leader);
                 (wait(ticket, deadline).await?, CacheOutcome::Computed)
             }
         };
@@ -188,10 +187,7 @@ impl Drop for InFlight<'_> {
     }
 }
 
-async fn wait(
-    ticket: Ticket,
-    deadline: inferring_types::Deadline,
-) -> Result<Arc<Answer>, ServiceError> {
+async fn wait(ticket: Ticket, deadline: Deadline) -> Result<Arc<Answer>, ServiceError> {
     tokio::time::timeout_at(deadline.at().into(), ticket.wait()).await.unwrap_or_else(|_| {
         Err(ServiceError::deadline_exceeded("the deadline passed before the answer was computed"))
     })
@@ -212,19 +208,19 @@ fn check_outputs(model: &ModelMetadata, asked: &[TensorName]) -> Result<(), Serv
     }
 }
 
-/// The outputs asked for, in the order asked; all where none is named.
+/// The outputs asked for, in the model's order; all where none is named.
 fn select(outputs: &Arc<[NamedTensor]>, asked: &[TensorName]) -> Arc<[NamedTensor]> {
-    if asked.is_empty() {
+    let is_asked = |output: &&NamedTensor| asked.contains(&output.name);
+    if asked.is_empty() || outputs.iter().all(|output| is_asked(&output)) {
         return outputs.clone();
     }
-    let find = |name: &TensorName| outputs.iter().find(|output| output.name == *name).cloned();
-    asked.iter().filter_map(find).collect()
+    outputs.iter().filter(is_asked).cloned().collect()
 }
 
 /// Resident memory of this process, where the system tells it.
 fn resident_memory_bytes() -> Option<u64> {
-    const PAGE_BYTES: u64 = 4096;
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * PAGE_BYTES)
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
 }

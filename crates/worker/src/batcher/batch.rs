@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use inferring_backend::ExecuteError;
 use inferring_types::{NamedTensor, ServiceError, Tensor, TensorSpec};
 
 use super::Job;
 use crate::cache::Answer;
 use crate::rows;
+
+/// All outputs that belong to one job, in the model's order.
+pub(crate) type Outputs = Arc<[NamedTensor]>;
 
 /// Jobs of one lane, taken to be run together. Never empty.
 pub(crate) struct Batch {
@@ -16,9 +20,10 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    pub(super) fn new(jobs: Vec<Job>, taken: Instant) -> Self {
-        debug_assert!(!jobs.is_empty());
-        Self { jobs, taken }
+    /// Those of `jobs` that somebody still waits for in time, if any; the others end here.
+    pub(super) fn of_wanted(mut jobs: Vec<Job>, taken: Instant, now: Instant) -> Option<Self> {
+        jobs.retain_mut(|job| job.leader.is_wanted_or_ends(now));
+        (!jobs.is_empty()).then_some(Self { jobs, taken })
     }
 
     /// How many jobs share the run.
@@ -26,9 +31,9 @@ impl Batch {
         self.jobs.len()
     }
 
-    /// How many rows the run has.
+    /// How many rows the run has; for a model that does not join rows, 1.
     pub(crate) fn rows(&self) -> usize {
-        self.jobs.iter().map(Job::rows).sum()
+        self.jobs.iter().map(|job| job.rows).sum()
     }
 
     /// The inputs of the run. Those of a lone job are its own, shared and not copied.
@@ -42,31 +47,40 @@ impl Batch {
             .collect()
     }
 
-    /// Two batches of half the jobs each, or the lone job's batch back.
-    pub(crate) fn halve(mut self) -> Result<(Self, Self), Self> {
-        if self.jobs.len() < 2 {
-            return Err(self);
-        }
-        let second = self.jobs.split_off(self.jobs.len() / 2);
-        let taken = self.taken;
-        Ok((self, Self { jobs: second, taken }))
-    }
-
-    /// Answers every job with its own rows of `outputs`, which are in the order of `specs`.
-    pub(crate) fn complete(
-        self,
+    /// For each job, its rows of every output; `outputs` are in the order of `specs`.
+    ///
+    /// # Errors
+    /// An output has not one row for each row of the inputs, so that nobody can say whose they
+    /// are. This never befalls a lone job: all outputs are its own, whatever their shape.
+    pub(crate) fn split(
+        &self,
         outputs: Vec<Tensor>,
         specs: &[TensorSpec],
-        execution_time: Duration,
-    ) {
-        let batch_size = u32::try_from(self.rows()).unwrap_or(u32::MAX);
-        let split = match self.split(outputs, specs) {
-            Ok(split) => split,
-            Err(error) => return self.fail(&error),
+    ) -> Result<Vec<Outputs>, ExecuteError> {
+        let named =
+            |(spec, tensor): (&TensorSpec, Tensor)| NamedTensor::new(spec.name.clone(), tensor);
+        if self.jobs.len() == 1 {
+            return Ok(vec![specs.iter().zip(outputs).map(named).collect()]);
+        }
+        let counts: Vec<usize> = self.jobs.iter().map(|job| job.rows).collect();
+        let mut by_output = Vec::with_capacity(outputs.len());
+        for (spec, output) in specs.iter().zip(&outputs) {
+            let parts = rows::split(output, &counts);
+            by_output.push(parts.ok_or_else(|| wrong_rows(spec, output, &counts))?.into_iter());
+        }
+        let of_next_job = |_| {
+            let tensors = by_output.iter_mut().map(|parts| parts.next().expect("one per job"));
+            specs.iter().zip(tensors).map(named).collect()
         };
-        let taken = self.taken;
-        for (job, outputs) in self.jobs.into_iter().zip(split) {
-            let queue_time = taken.saturating_duration_since(job.enqueued);
+        Ok((0..self.jobs.len()).map(of_next_job).collect())
+    }
+
+    /// Answers every job with its own of `outputs`, as [`Batch::split`] gave them.
+    pub(crate) fn complete(self, outputs: Vec<Outputs>, execution_time: Duration) {
+        debug_assert_eq!(outputs.len(), self.jobs.len());
+        let batch_size = u32::try_from(self.rows()).unwrap_or(u32::MAX);
+        for (job, outputs) in self.jobs.into_iter().zip(outputs) {
+            let queue_time = self.taken.saturating_duration_since(job.enqueued);
             job.leader.complete(Ok(Arc::new(Answer {
                 outputs,
                 queue_time,
@@ -83,36 +97,20 @@ impl Batch {
         }
     }
 
-    /// For each job, its rows of every output.
-    fn split(
-        &self,
-        outputs: Vec<Tensor>,
-        specs: &[TensorSpec],
-    ) -> Result<Vec<Arc<[NamedTensor]>>, ServiceError> {
-        let named =
-            |(spec, tensor): (&TensorSpec, Tensor)| NamedTensor::new(spec.name.clone(), tensor);
-        if self.jobs.len() == 1 {
-            return Ok(vec![specs.iter().zip(outputs).map(named).collect()]);
+    /// Two batches of half the jobs each, without those that nobody waits for any more; or the
+    /// lone job's batch back.
+    pub(crate) fn halve(mut self, now: Instant) -> Result<[Option<Self>; 2], Self> {
+        if self.jobs.len() < 2 {
+            return Err(self);
         }
-        let counts: Vec<usize> = self.jobs.iter().map(Job::rows).collect();
-        let mut by_output = Vec::with_capacity(outputs.len());
-        for (spec, output) in specs.iter().zip(&outputs) {
-            let parts = rows::split(output, &counts);
-            by_output.push(parts.ok_or_else(|| wrong_rows(spec, output, &counts))?);
-        }
-        let mut parts: Vec<_> = by_output.into_iter().map(Vec::into_iter).collect();
-        let of_next_job = |_| {
-            let tensors = parts.iter_mut().map(|part| part.next().expect("one part per job"));
-            specs.iter().zip(tensors).map(named).collect()
-        };
-        Ok((0..self.jobs.len()).map(of_next_job).collect())
+        let second = self.jobs.split_off(self.jobs.len() / 2);
+        Ok([self.jobs, second].map(|jobs| Self::of_wanted(jobs, self.taken, now)))
     }
 }
 
-fn wrong_rows(spec: &TensorSpec, output: &Tensor, rows: &[usize]) -> ServiceError {
-    ServiceError::failed(format!(
-        "output `{}` has shape {} for {} rows: the model does not keep rows apart; set its \
-         batching mode to `alone`",
+fn wrong_rows(spec: &TensorSpec, output: &Tensor, rows: &[usize]) -> ExecuteError {
+    ExecuteError(format!(
+        "output `{}` has shape {} for {} rows: the model does not keep rows apart",
         spec.name,
         output.shape(),
         rows.iter().sum::<usize>(),

@@ -4,31 +4,22 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use inferring_policy::batching::{self, BatchingConfig};
-use inferring_types::Shape;
+use inferring_types::{Shape, Tensor};
 use smallvec::SmallVec;
 
 use super::Job;
 
-/// What jobs of one lane have in common.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum LaneKey {
-    /// Rows of these shapes, one per input; the first dimension is set to 0.
-    Rows(SmallVec<[Shape; 2]>),
-    /// Nothing: each runs alone.
-    Alone,
-}
+/// What jobs of one lane have in common: the shapes of their inputs behind the first dimension.
+///
+/// Where rows are not joined the key is empty: all jobs are in one lane and leave it one by one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct LaneKey(SmallVec<[Shape; 2]>);
 
 impl LaneKey {
-    pub(super) fn of(job: &Job, joins_rows: bool) -> Self {
-        if !joins_rows {
-            return Self::Alone;
-        }
-        Self::Rows(
-            job.inputs
-                .iter()
-                .map(|input| input.shape().with_first(0).unwrap_or_default())
-                .collect(),
-        )
+    /// The key of inputs whose rows may be joined with those of others.
+    pub(super) fn of_rows(inputs: &[Tensor]) -> Self {
+        let shape = |input: &Tensor| input.shape().with_first(0).unwrap_or_default();
+        Self(inputs.iter().map(shape).collect())
     }
 }
 
@@ -47,17 +38,13 @@ impl Lane {
     }
 
     pub(super) fn push(&mut self, job: Job) {
-        self.rows = self.rows.saturating_add(job.rows());
+        self.rows += job.rows;
         self.jobs.push_back(job);
     }
 
     /// Rows waiting.
     pub(super) fn rows(&self) -> usize {
-        match self.key {
-            LaneKey::Rows(_) => self.rows,
-            // One job is all that a batch can take: it is full already.
-            LaneKey::Alone => usize::MAX,
-        }
+        self.rows
     }
 
     /// When the job at the head came.
@@ -70,14 +57,10 @@ impl Lane {
     }
 
     /// Takes the jobs for one batch from the head.
-    pub(super) fn take(&mut self, policy: &BatchingConfig) -> VecDeque<Job> {
-        let count = match self.key {
-            LaneKey::Rows(_) => batching::take(policy, self.jobs.iter().map(Job::rows)),
-            LaneKey::Alone => 1,
-        };
-        let rest = self.jobs.split_off(count);
-        let taken = std::mem::replace(&mut self.jobs, rest);
-        self.rows = self.jobs.iter().fold(0, |sum, job| sum.saturating_add(job.rows()));
-        taken
+    pub(super) fn take(&mut self, policy: &BatchingConfig) -> Vec<Job> {
+        let count = batching::take(policy, self.jobs.iter().map(|job| job.rows));
+        let jobs: Vec<Job> = self.jobs.drain(..count).collect();
+        self.rows -= jobs.iter().map(|job| job.rows).sum::<usize>();
+        jobs
     }
 }

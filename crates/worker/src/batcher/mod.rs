@@ -8,7 +8,6 @@
 mod batch;
 mod lane;
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use inferring_policy::batching::{self, BatchingConfig, DispatchReason, Plan};
@@ -22,24 +21,28 @@ use crate::cache::Leader;
 use crate::config::QueueConfig;
 
 /// One computation to do: a request's inputs, and the duty to answer all who wait for it.
-pub(crate) struct Job {
+struct Job {
     /// In the model's declared order.
-    pub(crate) inputs: Vec<Tensor>,
+    inputs: Vec<Tensor>,
+    /// How much of a batch it takes: its rows, or 1 where rows are not joined.
+    rows: usize,
+    /// Bytes of all inputs.
+    bytes: u64,
     /// When it was submitted.
-    pub(crate) enqueued: Instant,
+    enqueued: Instant,
     /// Answers all who wait.
-    pub(crate) leader: Leader,
+    leader: Leader,
 }
 
 impl Job {
-    /// The size of the first dimension: rows, for a model that joins them.
-    pub(crate) fn rows(&self) -> usize {
-        let first = self.inputs.first().and_then(|input| input.shape().dimensions().first());
-        first.map_or(1, |&rows| usize::try_from(rows).unwrap_or(usize::MAX))
-    }
+    /// More rows count as this many: such a job runs alone anyway, and sums do not overflow.
+    const ROWS_MAX: u64 = u32::MAX as u64;
 
-    fn bytes(&self) -> u64 {
-        self.inputs.iter().map(|input| input.data().len() as u64).sum()
+    fn new(inputs: Vec<Tensor>, joins_rows: bool, enqueued: Instant, leader: Leader) -> Self {
+        let first = inputs.first().and_then(|input| input.shape().dimensions().first());
+        let rows = first.filter(|_| joins_rows).map_or(1, |&rows| rows.min(Self::ROWS_MAX));
+        let bytes = inputs.iter().map(|input| input.data().len() as u64).sum();
+        Self { inputs, rows: rows as usize, bytes, enqueued, leader }
     }
 }
 
@@ -66,8 +69,12 @@ struct Queue {
 
 impl Batcher {
     pub(crate) fn new(config: &QueueConfig, joins_rows: bool) -> Self {
+        let policy = config.policy();
         Self {
-            policy: config.policy(),
+            policy: BatchingConfig {
+                rows_max: if joins_rows { policy.rows_max } else { 1 },
+                ..policy
+            },
             joins_rows,
             requests_max: config.queue_requests_max,
             bytes_max: config.queue_bytes_max.as_u64(),
@@ -76,22 +83,22 @@ impl Batcher {
         }
     }
 
-    /// Queues a job, or answers all who wait for it with `Overloaded` (the queue is full) or
-    /// `Unavailable` (the batcher is closed).
-    pub(crate) fn submit(&self, job: Job) {
+    /// Queues the computation of `inputs`, which are in the model's declared order. Where that
+    /// cannot be, all who wait are answered `Overloaded` (the queue is full) or `Unavailable`
+    /// (the batcher is closed).
+    pub(crate) fn submit(&self, inputs: Vec<Tensor>, enqueued: Instant, leader: Leader) {
+        let key = if self.joins_rows { LaneKey::of_rows(&inputs) } else { LaneKey::default() };
+        let job = Job::new(inputs, self.joins_rows, enqueued, leader);
         let mut queue = self.queue.lock();
-        let bytes = job.bytes();
         let refusal = if queue.closed {
             ServiceError::unavailable("the worker is shutting down")
-        } else if queue.requests >= self.requests_max || queue.bytes + bytes > self.bytes_max {
+        } else if self.is_full(&queue, job.bytes) {
             ServiceError::overloaded(format!(
                 "the model's queue is full: {} requests with {} bytes are waiting",
                 queue.requests, queue.bytes,
             ))
         } else {
-            queue.requests += 1;
-            queue.bytes += bytes;
-            queue.push(LaneKey::of(&job, self.joins_rows), job);
+            queue.push(key, job);
             drop(queue);
             self.job_arrived.notify_one();
             return;
@@ -100,18 +107,23 @@ impl Batcher {
         job.leader.complete(Err(refusal));
     }
 
+    /// Whether a job of that many bytes has no room. An empty queue takes any one job: there is
+    /// no point in refusing now what would be refused for ever.
+    fn is_full(&self, queue: &Queue, bytes: u64) -> bool {
+        queue.requests > 0
+            && (queue.requests >= self.requests_max || queue.bytes + bytes > self.bytes_max)
+    }
+
     /// The next batch, once there is one; `None` when the batcher is closed and all is done.
     ///
     /// Work that nobody waits for, or whose deadline has passed, is dropped here and never runs.
     pub(crate) fn next_batch(&self) -> Option<Batch> {
         loop {
-            let (candidates, reason) = self.wait_for_candidates()?;
-            let taken = Instant::now();
-            let candidate_count = candidates.len();
-            let jobs: Vec<Job> =
-                candidates.into_iter().filter_map(|job| still_useful(job, taken)).collect();
-            let batch = (!jobs.is_empty()).then(|| Batch::new(jobs, taken));
-            self.count(reason, candidate_count, batch.as_ref());
+            let (jobs, reason) = self.wait_for_jobs()?;
+            let candidates = jobs.len();
+            let now = Instant::now();
+            let batch = Batch::of_wanted(jobs, now, now);
+            self.count(reason, candidates, batch.as_ref());
             if batch.is_some() {
                 return batch;
             }
@@ -129,7 +141,7 @@ impl Batcher {
         BatchStatus { queued: queue.requests as u64, ..queue.status }
     }
 
-    fn wait_for_candidates(&self) -> Option<(VecDeque<Job>, DispatchReason)> {
+    fn wait_for_jobs(&self) -> Option<(Vec<Job>, DispatchReason)> {
         let mut queue = self.queue.lock();
         loop {
             let now = Instant::now();
@@ -175,6 +187,8 @@ enum Choice {
 
 impl Queue {
     fn push(&mut self, key: LaneKey, job: Job) {
+        self.requests += 1;
+        self.bytes += job.bytes;
         match self.lanes.iter_mut().find(|lane| lane.key == key) {
             Some(lane) => lane.push(job),
             None => self.lanes.push(Lane::new(key, job)),
@@ -186,11 +200,10 @@ impl Queue {
         let mut choice = Choice::Nothing;
         let mut chosen_oldest: Option<Instant> = None;
         for (index, lane) in self.lanes.iter().enumerate() {
-            // A closed queue holds nothing back.
-            let plan = if self.closed {
-                Plan::Dispatch(DispatchReason::Idle)
-            } else {
-                batching::plan(policy, lane.rows(), lane.oldest(), now)
+            let plan = match batching::plan(policy, lane.rows(), lane.oldest(), now) {
+                // A closed queue holds nothing back.
+                Plan::WaitUntil(_) if self.closed => Plan::Dispatch(DispatchReason::Idle),
+                plan => plan,
             };
             match plan {
                 Plan::Dispatch(reason)
@@ -210,28 +223,16 @@ impl Queue {
         choice
     }
 
-    fn take(&mut self, index: usize, policy: &BatchingConfig) -> VecDeque<Job> {
+    fn take(&mut self, index: usize, policy: &BatchingConfig) -> Vec<Job> {
         let lane = &mut self.lanes[index];
         let jobs = lane.take(policy);
         if lane.is_empty() {
             self.lanes.swap_remove(index);
         }
         self.requests -= jobs.len();
-        self.bytes -= jobs.iter().map(Job::bytes).sum::<u64>();
+        self.bytes -= jobs.iter().map(|job| job.bytes).sum::<u64>();
         jobs
     }
-}
-
-/// The job, unless its deadline has passed or nobody waits for it.
-fn still_useful(job: Job, now: Instant) -> Option<Job> {
-    let Job { inputs, enqueued, leader } = job;
-    if leader.deadline().is_some_and(|deadline| deadline.has_passed(now)) {
-        leader.complete(Err(ServiceError::deadline_exceeded(
-            "the deadline passed while the request waited for an instance",
-        )));
-        return None;
-    }
-    leader.unless_unwanted().map(|leader| Job { inputs, enqueued, leader })
 }
 
 #[cfg(test)]
@@ -267,7 +268,7 @@ mod tests {
             };
             let values = vec![0.0; (shape[0] * shape[1]) as usize];
             let inputs = vec![Tensor::from_f32(shape.into(), &values).unwrap()];
-            self.batcher.submit(Job { inputs, enqueued: now, leader });
+            self.batcher.submit(inputs, now, leader);
             ticket
         }
     }

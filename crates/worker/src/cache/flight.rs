@@ -5,6 +5,7 @@
 //! its own wish for the answer.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use inferring_types::{ContentDigest, Deadline, ServiceError};
 use parking_lot::Mutex;
@@ -13,7 +14,8 @@ use tokio::sync::oneshot;
 
 use super::{Answer, ResultCache};
 
-type Outcome = Result<Arc<Answer>, ServiceError>;
+/// What all who wait for a computation are told.
+pub(super) type Outcome = Result<Arc<Answer>, ServiceError>;
 
 /// A computation in progress, and who waits for it.
 #[derive(Default)]
@@ -30,27 +32,43 @@ impl Flight {
     /// Adds a waiter.
     pub(super) fn join(&self, deadline: Deadline) -> Ticket {
         let (answer, receiver) = oneshot::channel();
-        self.waiters.lock().push(Waiter { deadline, answer });
+        let mut waiters = self.waiters.lock();
+        if waiters.len() == waiters.capacity() {
+            // Clients that come and go must not grow a flight that takes long to land. Room for
+            // as many again keeps this rare.
+            waiters.retain(|waiter| !waiter.answer.is_closed());
+            let waiting = waiters.len();
+            waiters.reserve(waiting);
+        }
+        waiters.push(Waiter { deadline, answer });
         Ticket(receiver)
     }
 
-    /// Whether anybody still waits.
-    pub(super) fn is_wanted(&self) -> bool {
-        self.waiters.lock().iter().any(|waiter| !waiter.answer.is_closed())
+    /// Whether anybody still waits whose deadline has not passed at `now`.
+    pub(super) fn is_wanted(&self, now: Instant) -> bool {
+        let waiters = self.waiters.lock();
+        waiters.iter().any(|w| !w.answer.is_closed() && !w.deadline.has_passed(now))
     }
 
     /// Answers everybody.
-    pub(super) fn land(&self, outcome: &Outcome) {
-        for waiter in std::mem::take(&mut *self.waiters.lock()) {
-            // A waiter that has left does not mind.
+    pub(super) fn land(&self, outcome: Outcome) {
+        let mut waiters = std::mem::take(&mut *self.waiters.lock());
+        let last = waiters.pop();
+        // A waiter that has left does not mind that nobody receives its answer.
+        for waiter in waiters {
             let _ = waiter.answer.send(outcome.clone());
         }
+        if let Some(waiter) = last {
+            let _ = waiter.answer.send(outcome);
+        }
     }
+}
 
-    /// The latest deadline of those who still wait.
-    fn deadline(&self) -> Option<Deadline> {
-        let waiters = self.waiters.lock();
-        waiters.iter().filter(|w| !w.answer.is_closed()).map(|w| w.deadline).max()
+#[cfg(test)]
+impl Flight {
+    /// How many waiters it holds, those included that have left.
+    pub(super) fn waiters_kept(&self) -> usize {
+        self.waiters.lock().len()
     }
 }
 
@@ -82,23 +100,22 @@ impl Leader {
     /// Ends the flight. An answer is kept, an error is not.
     pub(crate) fn complete(mut self, outcome: Result<Arc<Answer>, ServiceError>) {
         if let Some(flight) = self.flight.take() {
-            self.cache.land(&self.key, &flight, &outcome);
+            self.cache.land(&self.key, &flight, outcome);
         }
     }
 
-    /// The leader back, or `None` if nobody waits any more: then the flight has ended.
-    pub(crate) fn unless_unwanted(mut self) -> Option<Self> {
-        let flight = self.flight.take()?;
-        if self.cache.end_if_unwanted(&self.key, &flight) {
-            return None;
+    /// Whether anybody still waits whose deadline has not passed. If not, the flight ends here,
+    /// and who still waits is told so.
+    pub(crate) fn is_wanted_or_ends(&mut self, now: Instant) -> bool {
+        let Some(flight) = self.flight.take() else {
+            return false;
+        };
+        let wanted =
+            flight.is_wanted(now) || !self.cache.end_unless_wanted(&self.key, &flight, now);
+        if wanted {
+            self.flight = Some(flight);
         }
-        self.flight = Some(flight);
-        Some(self)
-    }
-
-    /// The latest deadline of those who wait; `None` if nobody does.
-    pub(crate) fn deadline(&self) -> Option<Deadline> {
-        self.flight.as_ref().and_then(|flight| flight.deadline())
+        wanted
     }
 }
 
@@ -106,7 +123,7 @@ impl Drop for Leader {
     fn drop(&mut self) {
         if let Some(flight) = self.flight.take() {
             let error = ServiceError::unavailable("the worker gave up the computation");
-            self.cache.land(&self.key, &flight, &Err(error));
+            self.cache.land(&self.key, &flight, Err(error));
         }
     }
 }

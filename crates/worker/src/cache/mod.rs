@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use inferring_types::{CacheStatus, ContentDigest, Deadline, NamedTensor, ServiceError};
 use parking_lot::Mutex;
 
-use flight::Flight;
+use flight::{Flight, Outcome};
 pub(crate) use flight::{Leader, Ticket};
 use store::Store;
 
@@ -117,14 +117,9 @@ impl ResultCache {
     }
 
     /// Ends the flight: keeps a good answer and wakes everybody who waits.
-    fn land(
-        &self,
-        key: &ContentDigest,
-        flight: &Flight,
-        outcome: &Result<Arc<Answer>, ServiceError>,
-    ) {
+    fn land(&self, key: &ContentDigest, flight: &Flight, outcome: Outcome) {
         let mut state = self.state.lock();
-        if let Ok(answer) = outcome {
+        if let Ok(answer) = &outcome {
             state.store.insert(*key, answer.clone(), answer.weight(), Instant::now());
         }
         state.flights.remove(key);
@@ -132,15 +127,19 @@ impl ResultCache {
         flight.land(outcome);
     }
 
-    /// Ends the flight if nobody waits for it any more. Joining takes the same lock, so nobody
-    /// can come between the question and the end.
-    fn end_if_unwanted(&self, key: &ContentDigest, flight: &Flight) -> bool {
+    /// Ends the flight if nobody waits for it any more whose deadline has not passed. Joining
+    /// takes the same lock, so nobody can come between the question and the end.
+    fn end_unless_wanted(&self, key: &ContentDigest, flight: &Flight, now: Instant) -> bool {
         let mut state = self.state.lock();
-        let unwanted = !flight.is_wanted();
-        if unwanted {
-            state.flights.remove(key);
+        if flight.is_wanted(now) {
+            return false;
         }
-        unwanted
+        state.flights.remove(key);
+        drop(state);
+        flight.land(Err(ServiceError::deadline_exceeded(
+            "the deadline passed while the request waited for an instance",
+        )));
+        true
     }
 }
 
@@ -166,7 +165,7 @@ impl Hasher for DigestHasher {
 
 #[cfg(test)]
 mod tests {
-    use inferring_types::Tensor;
+    use inferring_types::{ErrorKind, Tensor};
 
     use super::*;
 
@@ -220,10 +219,10 @@ mod tests {
     #[tokio::test]
     async fn the_leaders_client_may_leave_and_others_are_still_answered() {
         let (cache, key) = (cache(), ContentDigest::of(b"k"));
-        let (first, leader) = lead(&cache, key);
+        let (first, mut leader) = lead(&cache, key);
         let other = join(&cache, key);
         drop(first);
-        let leader = leader.unless_unwanted().expect("the other still waits");
+        assert!(leader.is_wanted_or_ends(Instant::now()));
         leader.complete(Ok(answer(1.0)));
         assert!(other.wait().await.is_ok());
     }
@@ -250,20 +249,47 @@ mod tests {
     #[test]
     fn work_that_nobody_waits_for_is_given_up_and_can_be_led_again() {
         let (cache, key) = (cache(), ContentDigest::of(b"k"));
-        let (first, leader) = lead(&cache, key);
+        let (first, mut leader) = lead(&cache, key);
         drop(first);
-        assert!(leader.unless_unwanted().is_none());
+        assert!(!leader.is_wanted_or_ends(Instant::now()));
         lead(&cache, key);
     }
 
-    #[test]
-    fn the_last_deadline_of_all_who_wait_counts() {
+    #[tokio::test]
+    async fn work_is_wanted_until_the_last_deadline_of_those_who_wait() {
         let (cache, key, now) = (cache(), ContentDigest::of(b"k"), Instant::now());
         let after = |seconds| Deadline::after(now, Duration::from_secs(seconds));
-        let Lookup::Lead(_first, leader) = cache.get_or_lead(key, after(1), now) else { panic!() };
-        let Lookup::Join(late) = cache.get_or_lead(key, after(9), now) else { panic!() };
-        assert_eq!(leader.deadline(), Some(after(9)));
-        drop(late);
-        assert_eq!(leader.deadline(), Some(after(1)));
+        let at = |seconds| after(seconds).at();
+        let Lookup::Lead(first, mut leader) = cache.get_or_lead(key, after(1), now) else {
+            panic!("the key is new");
+        };
+        let [second, last] =
+            [5, 9].map(|seconds| match cache.get_or_lead(key, after(seconds), now) {
+                Lookup::Join(ticket) => ticket,
+                _ => panic!("the key is led"),
+            });
+        assert!(leader.is_wanted_or_ends(at(8)), "the last one still waits");
+        drop(last);
+        assert!(leader.is_wanted_or_ends(at(4)), "the second one still waits");
+        assert!(!leader.is_wanted_or_ends(at(5)));
+        for ticket in [first, second] {
+            let error = ticket.wait().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+        }
+        lead(&cache, key);
+    }
+
+    #[tokio::test]
+    async fn who_comes_and_goes_leaves_nothing_behind_in_a_flight() {
+        let (cache, key) = (cache(), ContentDigest::of(b"k"));
+        let (first, leader) = lead(&cache, key);
+        let others: Vec<_> = (0..20).map(|_| join(&cache, key)).collect();
+        (0..10_000).for_each(|_| drop(join(&cache, key)));
+        let flight = cache.state.lock().flights[&key].clone();
+        assert!(flight.waiters_kept() < 100, "{}", flight.waiters_kept());
+        leader.complete(Ok(answer(1.0)));
+        for ticket in others.into_iter().chain([first]) {
+            assert!(ticket.wait().await.is_ok());
+        }
     }
 }
