@@ -99,7 +99,7 @@ pub enum BatchingMode {
     /// Where a check at load proves that rows do not influence each other.
     #[default]
     Auto,
-    /// Yes, by declaration: the operator knows it of every model served.
+    /// Yes, by declaration, for every model whose own shapes leave the number of rows open.
     Rows,
     /// No: every request runs alone.
     Alone,

@@ -6,8 +6,7 @@ use std::thread::JoinHandle;
 
 use inferring_backend::{Backend, LoadError, LoadedModel};
 use inferring_types::{
-    Batching, ContentDigest, ContentHasher, DeviceStatus, ModelMetadata, ModelName, ModelStatus,
-    NamedTensor,
+    ContentDigest, ContentHasher, DeviceStatus, ModelMetadata, ModelName, ModelStatus, NamedTensor,
 };
 use parking_lot::Mutex;
 use tracing::info;
@@ -99,7 +98,8 @@ impl Model {
     /// Refuses new work, runs what is queued, and waits for the instances to end.
     pub(crate) fn close(&self) {
         self.batcher.close();
-        for thread in std::mem::take(&mut *self.threads.lock()) {
+        // The lock is held while joining: whoever closes at the same time waits as well.
+        for thread in self.threads.lock().drain(..) {
             // A panic of an instance has been reported on its own thread.
             let _ = thread.join();
         }
@@ -122,15 +122,11 @@ impl Drop for Model {
 
 fn decide_batching(loaded: &mut LoadedModel, mode: BatchingMode) -> Proof {
     let LoadedModel { session, inputs, outputs, .. } = loaded;
-    let proof = batchability::prove(&mut **session, inputs, outputs);
-    let batching = match mode {
-        BatchingMode::Auto => return proof,
-        BatchingMode::Rows => Batching::Rows { reason: "declared in the configuration".to_owned() },
-        BatchingMode::Alone => {
-            Batching::Alone { reason: "declared in the configuration".to_owned() }
-        }
-    };
-    Proof { batching, ..proof }
+    match mode {
+        BatchingMode::Auto => batchability::prove(&mut **session, inputs, outputs),
+        BatchingMode::Rows => batchability::declared_rows(&mut **session, inputs, outputs),
+        BatchingMode::Alone => batchability::declared_alone(&mut **session, inputs),
+    }
 }
 
 fn key_prefix(metadata: &ModelMetadata, device: &DeviceStatus) -> ContentHasher {
