@@ -337,6 +337,21 @@ mod tests {
         assert_eq!(fixture.batcher.status().dropped, 2);
     }
 
+    #[test]
+    fn halves_of_a_failed_batch_leave_out_what_nobody_waits_for() {
+        let mut fixture = Fixture::new(&config(8), true);
+        let mut tickets: Vec<_> = (0..6).map(|_| fixture.submit([1, 3], LONG)).collect();
+        let batch = fixture.batcher.next_batch().unwrap();
+        drop(tickets.split_off(2));
+        let Ok([Some(first), None]) = batch.halve(Instant::now()) else {
+            panic!("the second half was abandoned as a whole");
+        };
+        assert_eq!(first.jobs(), 2, "the third was abandoned");
+        let Ok([None, None]) = first.halve(Instant::now() + 2 * LONG) else {
+            panic!("all have expired by then");
+        };
+    }
+
     #[tokio::test]
     async fn a_full_queue_refuses_at_once() {
         let config = QueueConfig { queue_requests_max: 2, ..config(8) };

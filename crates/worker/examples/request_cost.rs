@@ -1,0 +1,81 @@
+//! What a request costs inside the worker, without network and without a model's own work.
+//!
+//! ```text
+//! cargo run --release -p inferring-worker --example request_cost [requests]
+//! ```
+//!
+//! Prints, per request, wall time and the CPU time of all threads, for answers from the cache and
+//! for computed ones, alone and 64 at a time. To count instructions of one kind alone:
+//! `valgrind --tool=callgrind .../request_cost 10000 hits`.
+#![expect(clippy::unwrap_used, reason = "a measurement that cannot run has nothing to say")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use inferring_backend::fake::FakeBackend;
+use inferring_types::{
+    Deadline, InferRequest, InferenceService as _, NamedTensor, RequestId, Tensor,
+};
+use inferring_worker::{ModelFile, Worker, WorkerConfig};
+use tokio::task::JoinSet;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let requests = arguments.next().map_or(200_000, |text| text.parse().unwrap());
+    let kind = arguments.next();
+    let files = [ModelFile { name: "model".parse().unwrap(), path: "model.onnx".into() }];
+    let backend = FakeBackend::new();
+    let worker =
+        Worker::start("worker".into(), &files, &backend, &WorkerConfig::default()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    for (name, concurrency, distinct) in
+        [("hits", 1, false), ("misses", 1, true), ("misses-64", 64, true)]
+    {
+        if kind.as_ref().is_none_or(|kind| kind == name) {
+            let (wall, cpu) = (Instant::now(), cpu_time());
+            runtime.block_on(ask(&worker, requests, concurrency, distinct));
+            let micros = |time: Duration| time.as_secs_f64() * 1e6 / requests as f64;
+            let (wall, cpu) = (micros(wall.elapsed()), micros(cpu_time() - cpu));
+            println!("{name:10} {wall:8.3} µs wall {cpu:8.3} µs CPU per request");
+        }
+    }
+}
+
+/// Asks `requests` times, `concurrency` at a time: always the same, or never the same twice.
+async fn ask(worker: &Arc<Worker>, requests: usize, concurrency: usize, distinct: bool) {
+    let mut clients = JoinSet::new();
+    for client in 0..concurrency {
+        let worker = worker.clone();
+        clients.spawn(async move {
+            for turn in 0..requests / concurrency {
+                let number = if distinct { turn * concurrency + client } else { 0 };
+                worker.infer(request(number, concurrency)).await.unwrap();
+            }
+        });
+    }
+    while let Some(client) = clients.join_next().await {
+        client.unwrap();
+    }
+}
+
+fn request(number: usize, series: usize) -> InferRequest {
+    let values = [(number >> 16) as f32, (number & 0xffff) as f32, series as f32, 1.0];
+    let tensor = Tensor::from_f32([1, 4].into(), &values).unwrap();
+    InferRequest {
+        id: RequestId::generate(),
+        model: "model".parse().unwrap(),
+        inputs: vec![NamedTensor::new("input".into(), tensor)],
+        outputs: Vec::new(),
+        deadline: Deadline::after(Instant::now(), Duration::from_secs(30)),
+    }
+}
+
+/// The CPU time that the threads of this process have used.
+fn cpu_time() -> Duration {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let nanos = tasks.map(|task| {
+        let text = std::fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
+        text.split_ascii_whitespace().next().unwrap().parse::<u64>().unwrap()
+    });
+    Duration::from_nanos(nanos.sum())
+}
