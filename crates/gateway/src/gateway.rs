@@ -58,12 +58,12 @@ impl Gateway {
         probe::probe_all(membership.endpoints(), &self.config.probe).await;
         self.learn_models();
         let gateway = Arc::downgrade(self);
-        let learnt = Arc::new(move || {
+        let learnt: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
             if let Some(gateway) = gateway.upgrade() {
                 gateway.learn_models();
             }
         });
-        Probes::start(membership.endpoints(), &self.config.probe, learnt)
+        Probes::start(membership.endpoints(), &self.config.probe, &learnt)
     }
 
     /// Says so in health checks from now on. What comes all the same is still answered.

@@ -22,7 +22,7 @@ impl Probes {
     pub(crate) fn start(
         endpoints: &[Arc<Endpoint>],
         config: &ProbeConfig,
-        learnt: Arc<dyn Fn() + Send + Sync>,
+        learnt: &Arc<dyn Fn() + Send + Sync>,
     ) -> Self {
         let mut tasks = JoinSet::new();
         for endpoint in endpoints {

@@ -64,9 +64,10 @@ pub fn decode_request(
                 entries.push(TensorEntry::read(cursor)?);
                 Ok(())
             })?,
-            b"outputs" => {
-                cursor.array("an array of output objects", |cursor| request.read_output(cursor))?
-            }
+            b"outputs" => cursor.array("an array of output objects", |cursor| {
+                request.read_output(cursor)?;
+                Ok(())
+            })?,
             _ => drop(cursor.skip_value()?),
         }
         Ok(())
