@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{config, gateway, inspect, serve, worker};
+use crate::commands::{config, doctor, gateway, inspect, serve, worker};
 
 /// Serves ONNX models, on one machine or many: equal work is computed once.
 #[derive(Debug, Parser)]
@@ -44,10 +44,21 @@ pub(crate) enum Command {
     Worker(worker::WorkerArgs),
     /// Route requests to workers.
     Gateway(gateway::GatewayArgs),
+    /// Examine the machine, a gateway and its workers, and say what is wrong.
+    Doctor(doctor::DoctorArgs),
     /// Tell what a model takes and gives, and whether it batches.
     Inspect(inspect::InspectArgs),
     /// Show the settings in force.
     Config(config::ConfigArgs),
+}
+
+/// How a command prints what it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
 }
 
 #[cfg(test)]

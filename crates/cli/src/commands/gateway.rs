@@ -75,14 +75,14 @@ async fn describe(gateway: &Arc<Gateway>) -> String {
 
 /// `[ID=]HOST:PORT[*WEIGHT]`, taken apart.
 #[derive(Debug, PartialEq)]
-struct WorkerPlace<'a> {
-    id: &'a str,
-    address: &'a str,
+pub(super) struct WorkerPlace<'a> {
+    pub(super) id: &'a str,
+    pub(super) address: &'a str,
     weight: f64,
 }
 
 impl<'a> WorkerPlace<'a> {
-    fn parse(text: &'a str) -> anyhow::Result<Self> {
+    pub(super) fn parse(text: &'a str) -> anyhow::Result<Self> {
         let (id, rest) = match text.split_once('=') {
             Some((id, rest)) => (Some(id), rest),
             None => (None, text),

@@ -11,7 +11,7 @@ use inferring_types::{BackendStatus, TensorSpec};
 use inferring_worker::{ModelFile, Proof, prove};
 use serde_json::json;
 
-use crate::args::Common;
+use crate::args::{Common, Output};
 use crate::config::{self, Overrides};
 use crate::log;
 
@@ -22,14 +22,6 @@ pub(crate) struct InspectArgs {
     /// How to print it.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
 }
 
 pub(crate) fn run(args: &InspectArgs, common: &Common) -> anyhow::Result<ExitCode> {

@@ -1,6 +1,7 @@
 //! One module per command.
 
 pub(crate) mod config;
+pub(crate) mod doctor;
 pub(crate) mod gateway;
 pub(crate) mod inspect;
 pub(crate) mod serve;
