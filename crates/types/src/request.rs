@@ -28,12 +28,24 @@ impl RequestId {
         static PREFIX: LazyLock<u64> = LazyLock::new(|| fastrand::u64(..));
         static COUNTER: AtomicU64 = AtomicU64::new(1);
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-        Self(format!("{:012x}-{count:x}", *PREFIX >> 16).into())
+        let mut text = [0; 25];
+        write_hexadecimal(*PREFIX, &mut text[..12]);
+        text[12] = b'-';
+        write_hexadecimal(count, &mut text[13..]);
+        Self(str::from_utf8(&text).expect("hexadecimal digits are ASCII").into())
     }
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Writes the lowest digits of `number`, as many as there is room for.
+fn write_hexadecimal(mut number: u64, text: &mut [u8]) {
+    for digit in text.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number & 0xf) as usize];
+        number >>= 4;
     }
 }
 

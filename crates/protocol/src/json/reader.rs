@@ -118,12 +118,13 @@ impl<'a> Cursor<'a> {
         if self.peek().is_none_or(|byte| !byte.is_ascii_digit()) {
             return Err(self.expected(what));
         }
-        let start = self.position;
-        let text = self.number()?;
-        text.parse().map_err(|_| JsonError {
-            position: start,
-            problem: format!("expected {what}, got {text}").into(),
-        })
+        let start = self.clone();
+        let text = self.number()?.as_bytes();
+        let value = text.iter().try_fold(0u64, |value, byte| {
+            let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+            value.checked_mul(10)?.checked_add(digit)
+        });
+        value.ok_or_else(|| start.error(format!("expected {what}, got {}", text.escape_ascii())))
     }
 
     /// `true` or `false`.

@@ -74,7 +74,10 @@ where
 /// A body of a few parts whose total length is known: a head in JSON, then raw tensors.
 #[derive(Debug, Clone, Default)]
 pub struct Chunks {
-    parts: std::collections::VecDeque<Bytes>,
+    /// The next part. Most bodies have no other, and so allocate nothing.
+    next: Option<Bytes>,
+    /// The parts after it, last first.
+    rest: Vec<Bytes>,
     length: u64,
 }
 
@@ -87,7 +90,7 @@ impl Chunks {
     pub fn one(part: impl Into<Bytes>) -> Self {
         let part = part.into();
         let length = part.len() as u64;
-        Self { parts: if part.is_empty() { [].into() } else { [part].into() }, length }
+        Self { next: (!part.is_empty()).then_some(part), rest: Vec::new(), length }
     }
 
     /// `head`, then `tensors` in order.
@@ -99,10 +102,10 @@ impl Chunks {
             return Self::one(head);
         }
         let length = (head.len() + total) as u64;
-        let parts = std::iter::once(Bytes::from(head))
-            .chain(tensors.cloned())
-            .filter(|part| !part.is_empty());
-        Self { parts: parts.collect(), length }
+        let parts = std::iter::once(Bytes::from(head)).chain(tensors.cloned());
+        let mut rest: Vec<Bytes> = parts.filter(|part| !part.is_empty()).collect();
+        rest.reverse();
+        Self { next: rest.pop(), rest, length }
     }
 
     /// The length in bytes of all that is still to be sent.
@@ -119,13 +122,14 @@ impl Body for Chunks {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let part = self.parts.pop_front();
+        let following = self.rest.pop();
+        let part = std::mem::replace(&mut self.next, following);
         self.length -= part.as_ref().map_or(0, Bytes::len) as u64;
         Poll::Ready(part.map(|part| Ok(Frame::data(part))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.parts.is_empty()
+        self.next.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
