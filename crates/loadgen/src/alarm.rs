@@ -79,6 +79,8 @@ mod linux {
                 let read =
                     ready.try_io(|timer| Ok(rustix::io::read(timer.get_ref(), &mut expirations)?));
                 if let Ok(result) = read {
+                    // It rings once: the next wait need not find that out by reading.
+                    ready.clear_ready();
                     return result.map(drop);
                 }
             }

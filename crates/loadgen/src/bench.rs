@@ -10,7 +10,7 @@ use inferring_types::ModelName;
 use crate::alarm::Alarm;
 use crate::connection::Session;
 use crate::fetch::{self, FetchError};
-use crate::observe::{Observation, ServerReport};
+use crate::observe::{Observation, ServerReport, ratio};
 use crate::progress::{Phase, Progress};
 use crate::report::{CacheTestReport, Report, RoundReport, SettingsReport, WorkloadReport};
 use crate::run::{Generator, Interrupt, Measured, Round};
@@ -169,7 +169,7 @@ impl BenchConfig {
             },
         )?;
         let (config, requests) = match self.test {
-            Test::Load(limit) => (self.workload.clone(), limit.requests),
+            Test::Load(limit) => (self.workload.clone(), limit.requests_due(self.schedule)),
             Test::Cache { inputs } => {
                 (WorkloadConfig { distinct: Some(inputs), ..self.workload.clone() }, None)
             }
@@ -211,6 +211,9 @@ impl Stage<'_> {
     }
 }
 
+/// A generator that sends this late in one of a hundred cases distorts what it measures.
+const LATE_MS: f64 = 1.0;
+
 /// What a reader of the figures must know.
 fn notes(load: &Option<RoundReport>, settings: &SettingsReport) -> Vec<String> {
     let mut notes = Vec::new();
@@ -218,12 +221,21 @@ fn notes(load: &Option<RoundReport>, settings: &SettingsReport) -> Vec<String> {
     if load.failed > 0 {
         notes.push("failed requests are not among the latencies".to_owned());
     }
-    if load.lateness_ms.is_some_and(|lateness| lateness.p99 > 5.0) {
+    let backlog = ratio(load.backlogged, load.requests);
+    let late = load.lateness_ms.is_some_and(|lateness| lateness.p99 > LATE_MS);
+    if backlog > 0.01 {
         notes.push(format!(
-            "requests were sent late because all {} connections were busy: the server did not \
-             keep up with the rate, or needs more connections (the wait is among the latencies)",
+            "{:.1} % of the requests were due while all {} connections were busy: the server does \
+             not keep up with the rate, or needs more connections (the wait is among the latencies)",
+            backlog * 100.0,
             settings.concurrency,
         ));
+    } else if late {
+        notes.push(
+            "requests were sent late although connections were free: the generator's machine is \
+             too busy, and the latencies are in part its own"
+                .to_owned(),
+        );
     }
     notes
 }

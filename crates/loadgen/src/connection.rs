@@ -73,8 +73,8 @@ impl<C: Connect> Session<C> {
                 answered => return answered.map_err(|unanswered| unanswered.failure),
             }
         }
-        self.reconnects += 1;
         let connection = Connection::open(&self.connector).await?;
+        self.reconnects += 1;
         self.exchange_on(connection, request).await.map_err(|unanswered| unanswered.failure)
     }
 

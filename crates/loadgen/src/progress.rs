@@ -66,12 +66,12 @@ impl ProgressBar {
             (None, Some(_)) => u64::try_from(self.bar.elapsed().as_millis()).unwrap_or(u64::MAX),
             _ => progress.done,
         };
-        self.bar.set_position(position);
         let failed = match progress.failed {
             0 => String::new(),
             failed => format!(", {failed} failed"),
         };
         self.bar.set_message(format!("{} done{failed}", progress.done));
+        self.bar.set_position(position);
     }
 
     /// Takes the bar away, so that the report stands alone.

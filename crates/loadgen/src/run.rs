@@ -218,6 +218,7 @@ async fn answer_ticket<C: Connect>(
     {
         let mut tally = shared.tally.lock();
         tally.begun += 1;
+        tally.backlogged += u64::from(ticket.awaited_connection);
         if shared.open_loop {
             let lateness = ticket.due.elapsed();
             // A user who had waited that long would have left.
@@ -330,6 +331,7 @@ mod tests {
             assert!(arrived.saturating_duration_since(due) <= MS, "request {index}");
         }
         assert!(measured.tally.lateness.max() <= MS);
+        assert_eq!(measured.tally.backlogged, 0);
         assert!(measured.tally.latency.max() <= 301 * MS);
     }
 
@@ -357,6 +359,8 @@ mod tests {
             "{:?}",
             tally.lateness.max()
         );
+        // The last of them was due a millisecond before the stall was over.
+        assert!((498..=500).contains(&tally.backlogged), "{}", tally.backlogged);
     }
 
     #[tokio::test(start_paused = true)]

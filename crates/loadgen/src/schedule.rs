@@ -40,6 +40,17 @@ impl Limit {
     pub fn requests(count: u64) -> Self {
         Self { requests: Some(count), duration: None }
     }
+
+    /// How many requests fall due, where that does not hang on the server.
+    pub(crate) fn requests_due(self, schedule: Schedule) -> Option<u64> {
+        let by_time = match (schedule, self.duration) {
+            (Schedule::Open { rate }, Some(duration)) => {
+                Some((rate * duration.as_secs_f64()).ceil() as u64)
+            }
+            _ => None,
+        };
+        self.requests.into_iter().chain(by_time).min()
+    }
 }
 
 /// Leave to send one request.
@@ -49,6 +60,9 @@ pub(crate) struct Ticket {
     pub(crate) index: u64,
     /// The intended start, from which the latency counts.
     pub(crate) due: Instant,
+    /// Whether every connection was busy at that moment. A ticket that is late without this is
+    /// the generator's own fault.
+    pub(crate) awaited_connection: bool,
 }
 
 /// Hands out tickets, each at its time.
@@ -75,7 +89,10 @@ impl Pacer {
     /// moment: tickets go out in order, and one timer serves all. Cancel-safe: a ticket counts
     /// as handed out only when it is returned.
     pub(crate) async fn next(&self) -> Option<Ticket> {
-        let mut turn = self.turn.lock().await;
+        let (mut turn, had_waited) = match self.turn.try_lock() {
+            Ok(turn) => (turn, false),
+            Err(_) => (self.turn.lock().await, true),
+        };
         let index = turn.next;
         if self.limit.requests.is_some_and(|requests| index >= requests) {
             return None;
@@ -87,11 +104,14 @@ impl Pacer {
         if self.limit.duration.is_some_and(|duration| due >= self.start + duration) {
             return None;
         }
+        let mut awaited_connection = false;
         if let Schedule::Open { .. } = self.schedule {
+            // At the start the connections are only on their way to the lock.
+            awaited_connection = index > 0 && !had_waited && due < Instant::now();
             turn.alarm.wait_until(due).await;
         }
         turn.next += 1;
-        Some(Ticket { index, due })
+        Some(Ticket { index, due, awaited_connection })
     }
 }
 
@@ -113,13 +133,28 @@ mod tests {
         let mut count = 0;
         while let Some(ticket) = pacer.next().await {
             let due = Duration::from_secs_f64(count as f64 / 300.0);
-            assert_eq!(ticket, Ticket { index: count, due: start + due });
+            let expected = Ticket { index: count, due: start + due, awaited_connection: false };
+            assert_eq!(ticket, expected);
             // Virtual time moves in milliseconds.
             let late = Instant::now().saturating_duration_since(ticket.due);
             assert!(late <= Duration::from_millis(1), "{late:?}");
             count += 1;
         }
         assert_eq!(count, 3000);
+    }
+
+    #[test]
+    fn an_open_loop_knows_its_number_of_requests() {
+        let (closed, open) = (Schedule::Closed, Schedule::Open { rate: 2.5 });
+        for (schedule, requests, duration, due) in [
+            (closed, None, Some(SECOND), None),
+            (closed, Some(7), Some(SECOND), Some(7)),
+            (open, Some(7), None, Some(7)),
+            (open, None, Some(SECOND), Some(3)),
+            (open, Some(2), Some(SECOND), Some(2)),
+        ] {
+            assert_eq!(Limit { requests, duration }.requests_due(schedule), due);
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -130,9 +165,10 @@ mod tests {
         for index in 0..=10 {
             let ticket = pacer.next().await.unwrap();
             assert_eq!(ticket.due, start + Duration::from_millis(100 * index));
+            assert_eq!(ticket.awaited_connection, (1..10).contains(&index));
             assert_eq!(Instant::now(), start + SECOND);
         }
-        pacer.next().await.unwrap();
+        assert!(!pacer.next().await.unwrap().awaited_connection);
         assert_eq!(Instant::now(), start + Duration::from_millis(1100));
     }
 

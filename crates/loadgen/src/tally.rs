@@ -24,6 +24,8 @@ pub(crate) struct Tally {
     pub(crate) latency: Latencies,
     /// From the intended start to the moment of sending; of an open loop only.
     pub(crate) lateness: Latencies,
+    /// Requests of an open loop that were due while every connection was busy.
+    pub(crate) backlogged: u64,
     /// What went wrong.
     pub(crate) failures: BTreeMap<FailureKind, FailureTally>,
     /// Good answers by the worker that gave them.
@@ -59,6 +61,7 @@ impl Tally {
             reconnects: 0,
             latency: Latencies::default(),
             lateness: Latencies::default(),
+            backlogged: 0,
             failures: BTreeMap::new(),
             workers: BTreeMap::new(),
             outputs: keep_outputs.then(BTreeMap::new),

@@ -109,6 +109,8 @@ pub struct RoundReport {
     pub latency_ms: Option<LatencyReport>,
     /// Of an open loop: how long after it was due each request was sent.
     pub lateness_ms: Option<LatencyReport>,
+    /// Of an open loop: requests that were due while every connection was busy.
+    pub backlogged: u64,
     /// What went wrong, by kind.
     pub errors: Vec<ErrorReport>,
     /// Good answers from a cache.
@@ -229,6 +231,7 @@ impl From<&Measured> for RoundReport {
             throughput_per_second: rounded(per_second, 1),
             latency_ms: LatencyReport::new(&tally.latency),
             lateness_ms: LatencyReport::new(&tally.lateness),
+            backlogged: tally.backlogged,
             errors: errors(tally),
             cached: tally.cached,
             cache_hit_rate: ratio(tally.cached, tally.succeeded),

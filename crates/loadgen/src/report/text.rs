@@ -11,13 +11,13 @@ impl fmt::Display for Report {
         let workload = &self.workload;
         writeln!(
             f,
-            "{}{}: model {}, {} {:?}, {} different inputs of {} bytes (seed {})",
+            "{}{}: model {}, {} {:?}, {} of {} bytes (seed {})",
             self.target,
             self.path,
             workload.model,
             workload.datatype,
             workload.shape,
-            grouped(workload.distinct_inputs),
+            counted(workload.distinct_inputs, "different input"),
             grouped(workload.mean_body_bytes),
             workload.seed,
         )?;
@@ -46,15 +46,15 @@ impl fmt::Display for Report {
 
 impl fmt::Display for SettingsReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let connections = counted(self.concurrency as u64, "connection");
         match (self.mode, self.rate_per_second) {
             (Mode::Open, Some(rate)) => write!(
                 f,
-                "open loop, {} requests/s due, over {} connections; latency counts from the \
+                "open loop, {} requests/s due, over {connections}; latency counts from the \
                  intended start",
                 number(rate),
-                self.concurrency,
             ),
-            _ => write!(f, "closed loop, {} connections back to back", self.concurrency),
+            _ => write!(f, "closed loop, {connections} back to back"),
         }
     }
 }
@@ -84,6 +84,10 @@ impl fmt::Display for RoundReport {
             "generator   {} µs of processor time per request",
             self.generator.cpu_us_per_request,
         )?;
+        if self.backlogged > 0 {
+            let backlog = grouped(self.backlogged);
+            writeln!(f, "backlog     {backlog} due while all connections were busy")?;
+        }
         if self.reconnects > 0 {
             writeln!(f, "reconnects  {}", grouped(self.reconnects))?;
         }
@@ -234,6 +238,12 @@ fn percent(share: f64) -> String {
 /// A number without more digits than tell something.
 fn number(number: f64) -> String {
     if number >= 100.0 { grouped(number.round() as u64) } else { format!("{number}") }
+}
+
+/// `1 connection`, `2 connections`.
+fn counted(number: u64, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {thing}{plural}", grouped(number))
 }
 
 /// `1234567` as `1,234,567`.
