@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{config, doctor, gateway, inspect, serve, worker};
+use crate::commands::{bench, config, doctor, gateway, inspect, serve, worker};
 
 /// Serves ONNX models, on one machine or many: equal work is computed once.
 #[derive(Debug, Parser)]
@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Worker(worker::WorkerArgs),
     /// Route requests to workers.
     Gateway(gateway::GatewayArgs),
+    /// Put load on a gateway or a worker, and report what it measured.
+    Bench(bench::BenchArgs),
     /// Examine the machine, a gateway and its workers, and say what is wrong.
     Doctor(doctor::DoctorArgs),
     /// Tell what a model takes and gives, and whether it batches.
