@@ -196,13 +196,15 @@ impl Samples {
     }
 
     /// Which rows run together: all in order, all in another order, and fewer, so that
-    /// neighbours, places and numbers all change. Where runs are quick, also as many as a large
-    /// batch has: rows of a series may reach further than to the next ones.
+    /// neighbours, places and numbers all change. Where runs are quick and rows small, also as
+    /// many as a large batch has: rows of a series may reach further than to the next ones.
     fn orders(&self) -> Vec<Vec<usize>> {
         const PATIENCE: Duration = Duration::from_millis(250);
         const MANY: u32 = 64;
+        const BYTES_MAX: usize = 16 << 20;
         let mut orders = vec![vec![0, 1, 2, 3], vec![2, 0, 3, 1], vec![3, 2]];
-        if self.fastest * MANY <= PATIENCE {
+        let row_bytes: usize = self.rows[0].iter().map(|input| input.data().len()).sum();
+        if self.fastest * MANY <= PATIENCE && row_bytes * MANY as usize <= BYTES_MAX {
             let mut random = fastrand::Rng::with_seed(0x0dd_ba11);
             orders.push((0..MANY).map(|_| random.usize(..ROWS)).collect());
         }
