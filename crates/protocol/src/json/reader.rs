@@ -119,7 +119,7 @@ impl<'a> Cursor<'a> {
             return Err(self.expected(what));
         }
         let start = self.clone();
-        let text = self.number()?.as_bytes();
+        let text = self.number()?;
         let value = text.iter().try_fold(0u64, |value, byte| {
             let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
             value.checked_mul(10)?.checked_add(digit)
@@ -140,40 +140,34 @@ impl<'a> Cursor<'a> {
 
     /// The text of a number, which must come next and be spelled as JSON spells it.
     #[inline]
-    pub(crate) fn number(&mut self) -> Result<&'a str, JsonError> {
+    pub(crate) fn number(&mut self) -> Result<&'a [u8], JsonError> {
         self.peek();
         let start = self.position;
-        let mut at = start + usize::from(self.bytes.get(start) == Some(&b'-'));
-        let digits = |mut at: usize| {
-            while self.bytes.get(at).is_some_and(u8::is_ascii_digit) {
-                at += 1;
-            }
-            at
-        };
-        let integer_end = digits(at);
-        let leading_zero = self.bytes.get(at) == Some(&b'0') && integer_end > at + 1;
-        if integer_end == at || leading_zero {
+        let rest = &self.bytes[start..];
+        let negative = usize::from(rest.first() == Some(&b'-'));
+        let mut length = negative + leading_digits(&rest[negative..]);
+        let leading_zero = rest.get(negative) == Some(&b'0') && length > negative + 1;
+        if length == negative || leading_zero {
             return Err(self.expected("a number"));
         }
-        at = integer_end;
-        if self.bytes.get(at) == Some(&b'.') {
-            let end = digits(at + 1);
-            if end == at + 1 {
+        if rest.get(length) == Some(&b'.') {
+            let digits = leading_digits(&rest[length + 1..]);
+            if digits == 0 {
                 return Err(self.error("a number ends with its decimal point"));
             }
-            at = end;
+            length += 1 + digits;
         }
-        if matches!(self.bytes.get(at), Some(b'e' | b'E')) {
-            let signed = matches!(self.bytes.get(at + 1), Some(b'+' | b'-'));
-            let exponent = at + 1 + usize::from(signed);
-            let end = digits(exponent);
-            if end == exponent {
+        if matches!(rest.get(length), Some(b'e' | b'E')) {
+            let signed = matches!(rest.get(length + 1), Some(b'+' | b'-'));
+            let exponent = length + 1 + usize::from(signed);
+            let digits = rest.get(exponent..).map_or(0, leading_digits);
+            if digits == 0 {
                 return Err(self.error("a number ends with its exponent's letter"));
             }
-            at = end;
+            length = exponent + digits;
         }
-        self.position = at;
-        Ok(std::str::from_utf8(&self.bytes[start..at]).expect("checked to be ASCII above"))
+        self.position += length;
+        Ok(&rest[..length])
     }
 
     /// Passes over any value and tells where it stood.
@@ -271,6 +265,12 @@ impl<'a> Cursor<'a> {
             _ => Err(self.error("the string has a malformed escape or does not end")),
         }
     }
+}
+
+/// How many digits `text` begins with.
+#[inline]
+fn leading_digits(text: &[u8]) -> usize {
+    text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len())
 }
 
 /// A string as it stands in the document.

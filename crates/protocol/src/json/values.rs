@@ -65,8 +65,8 @@ fn integers<T: std::str::FromStr, const N: usize>(
     Reader::run(cursor, |c, data| {
         let start = c.clone();
         let text = c.number()?;
-        let Ok(value) = text.parse() else {
-            let range = std::any::type_name::<T>();
+        let Some(value) = str::from_utf8(text).ok().and_then(|text| text.parse().ok()) else {
+            let (range, text) = (std::any::type_name::<T>(), text.escape_ascii());
             return Err(start.error(format!("expected an integer ({range}), got {text}")));
         };
         data.extend_from_slice(&to_bytes(value));
@@ -84,7 +84,7 @@ fn floats<T: fast_float2::FastFloat, const N: usize>(
         let text = c.number()?;
         let value = fast_float2::parse(text).expect("the cursor checked the number's grammar");
         let Some(bytes) = to_bytes(value) else {
-            return Err(start.error(format!("{text} does not fit {name}")));
+            return Err(start.error(format!("{} does not fit {name}", text.escape_ascii())));
         };
         data.extend_from_slice(&bytes);
         Ok(())
