@@ -13,11 +13,6 @@ use clap::Parser;
 
 use args::{Args, Command};
 
-/// Tensors of hundreds of kilobytes come and go with every request; the system's allocator gives
-/// each back to the kernel and faults it in again. See `docs/adr/0003-allocator.md`.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     // Before any thread exists: the environment is read-only from here on.
     inferring_backend::ort::disable_telemetry();
