@@ -325,6 +325,20 @@ mod tests {
         assert_eq!((status.full, status.timeout, status.idle), (1, 1, 0));
     }
 
+    #[test]
+    fn an_instance_waits_for_the_lane_that_may_leave_first() {
+        let config = QueueConfig { dispatch_when_idle: false, delay_max: LONG, ..config(8) };
+        let mut fixture = Fixture::new(&config, true);
+        let _tickets = [[1, 3], [1, 4], [1, 5]].map(|shape| fixture.submit(shape, 2 * LONG));
+        let mut queue = fixture.batcher.queue.lock();
+        let first = queue.lanes[0].oldest();
+        for _ in 0..3 {
+            queue.lanes.rotate_left(1);
+            let choice = queue.choose(&config.policy(), first);
+            assert!(matches!(choice, Choice::WaitUntil(moment) if moment == first + LONG));
+        }
+    }
+
     #[tokio::test]
     async fn expired_and_abandoned_jobs_never_run() {
         let mut fixture = Fixture::new(&config(8), true);

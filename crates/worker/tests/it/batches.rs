@@ -107,10 +107,8 @@ async fn where_instances_do_not_take_at_once_a_batch_leaves_full_or_late() {
     };
     let never_late = QueueConfig { delay_max: 100 * PATIENCE, ..patient.clone() };
     let fixture = Fixture::with(&FakeBackend::new(), &queueing(never_late));
-    let answers = [1.0, 2.0].map(|value| fixture.begin(row(value)));
-    for (value, answer) in [1.0, 2.0].into_iter().zip(answers) {
-        assert_eq!(values(&within_patience(answer).await), row_answer(value));
-    }
+    let (first, second) = tokio::join!(fixture.ask(row(1.0)), fixture.ask(row(2.0)));
+    assert_eq!((values(&first), values(&second)), (row_answer(1.0), row_answer(2.0)));
     let batches = fixture.status().await.batches;
     assert_eq!((batches.full, batches.timeout, batches.idle), (1, 0, 0));
 

@@ -17,7 +17,7 @@ use inferring_types::{
 use inferring_worker::{ModelFile, QueueConfig, Worker, WorkerConfig};
 
 /// No step of any test takes nearly this long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) type Answer = Result<InferResponse, ServiceError>;
 
@@ -61,6 +61,7 @@ impl Fixture {
     }
 
     /// Asks as far as the request goes without waiting: into the queue, or to another's flight.
+    /// The engine is held meanwhile; otherwise the answer may be there at once.
     pub(crate) fn begin(&self, request: InferRequest) -> BoxFuture<'_, Answer> {
         let mut answer = self.worker.infer(request);
         let poll = pin!(&mut answer).poll(&mut Context::from_waker(Waker::noop()));

@@ -104,22 +104,28 @@ async fn requests_given_up_are_counted_out_again() {
 
 #[tokio::test]
 async fn closing_answers_what_is_queued_and_refuses_what_comes() {
-    let fixture = Fixture::new();
+    let roomy = QueueConfig { queue_requests_max: usize::MAX, ..QueueConfig::default() };
+    let fixture = Fixture::with(&FakeBackend::new(), &queueing(roomy));
     let sessions = Arc::strong_count(&fixture.engine);
     let busy = fixture.occupy();
     let queued: Vec<_> = (0..5u8).map(|n| fixture.begin(row(f32::from(n)))).collect();
     let worker = fixture.worker.clone();
     let closing = tokio::task::spawn_blocking(move || worker.close());
     // Requests come while it closes: each is answered or refused, none is left waiting.
-    let mut late = 0u16;
-    let error = loop {
-        late += 1;
-        let mut answer = fixture.worker.infer(row(100.0 + f32::from(late)));
-        match tokio::time::timeout(Duration::ZERO, &mut answer).await {
-            Ok(refused) => break refused.unwrap_err(),
-            Err(_) => tokio::task::yield_now().await,
+    let refusal = async {
+        while fixture.status().await.ready {
+            tokio::task::yield_now().await;
         }
+        for late in 100u16.. {
+            let answer = fixture.worker.infer(row(f32::from(late)));
+            match tokio::time::timeout(Duration::ZERO, answer).await {
+                Ok(answer) => return answer.unwrap_err(),
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+        panic!("it takes requests for ever");
     };
+    let error = within_patience(refusal).await;
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unavailable, true));
     assert!(!closing.is_finished(), "a run is under way");
     fixture.engine.release();
