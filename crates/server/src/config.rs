@@ -25,6 +25,9 @@ pub struct ServerConfig {
     /// How long a client may take to send a request's body.
     #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
+    /// How long a client may take nothing of an answer that waits for it.
+    #[serde(with = "humantime_serde")]
+    pub write_timeout: Duration,
     /// Connections open at a time; further ones wait to be accepted.
     pub connections_max: NonZeroUsize,
     /// How long to go on accepting after the order to stop, so that others learn of it.
@@ -43,6 +46,7 @@ impl Default for ServerConfig {
             body_size_max: ByteSize::mib(64),
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             connections_max: NonZeroUsize::new(10_000).expect("not zero"),
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -10,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tracing::debug;
 
+use crate::client_stream::ClientStream;
 use crate::config::ServerConfig;
 use crate::{Node, rest};
 
@@ -25,25 +27,46 @@ pub(crate) struct Serving {
 pub(crate) async fn serve(stream: TcpStream, serving: &Serving) {
     // Without it, an answer would wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
-    let answer = service_fn(|request| async move {
-        Ok::<_, Infallible>(rest::answer(&*serving.node, &serving.config, request).await)
+    let stream = ClientStream::new(stream, serving.config.write_timeout);
+    let is_blocked = stream.is_blocked();
+    let is_answering = AtomicBool::new(false);
+    let answer = service_fn(|request| {
+        is_answering.store(true, Ordering::Relaxed);
+        let is_answering = &is_answering;
+        async move {
+            let answer = rest::answer(&*serving.node, &serving.config, request).await;
+            is_answering.store(false, Ordering::Relaxed);
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(serving.config.header_timeout)
         .serve_connection(TokioIo::new(stream), answer);
     let mut connection = std::pin::pin!(connection);
-    let mut closing = serving.closing.clone();
-    let told_to_close = async move { drop(closing.wait_for(|&closing| closing).await) };
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
-        () = told_to_close => {
+        () = told_to_close(serving.closing.clone()) => {
             connection.as_mut().graceful_shutdown();
+            if !is_answering.load(Ordering::Relaxed) && !is_blocked.load(Ordering::Relaxed) {
+                // Nothing was asked that is not answered. Without this, a client in the middle
+                // of a request's head would be waited for.
+                return;
+            }
             connection.await
         }
     };
     if let Err(error) = ended {
         debug!(%error, "connection ended early");
     }
+}
+
+/// Completes when the connection is to end after the request it is at.
+async fn told_to_close(mut closing: watch::Receiver<bool>) {
+    // It never fails: the other end outlives all connections.
+    let _ = closing.wait_for(|&closing| closing).await;
+    // A request may have come that nobody has read yet. One turn of the runtime shows it, and the
+    // connection, which is asked first, takes it.
+    tokio::task::yield_now().await;
 }

@@ -3,6 +3,7 @@
 //! [`Server`] listens and hands each connection to one of a few threads, each with a runtime of
 //! its own; [`rest`] answers requests. Which service stands behind makes no difference here.
 
+mod client_stream;
 mod config;
 mod connection;
 mod listener;

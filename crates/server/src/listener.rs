@@ -91,7 +91,7 @@ impl Server {
             () = accept(&listener, &threads, &limit) => {}
             () = drained => {}
         }
-        drop(listener);
+        accept_waiting(listener, &threads, &limit).await;
         let _ = close.send(true);
         let all_places = u32::try_from(places).unwrap_or(u32::MAX);
         let ended = tokio::time::timeout(timeout, limit.acquire_many(all_places)).await;
@@ -117,6 +117,23 @@ async fn accept(listener: &tokio::net::TcpListener, threads: &Threads, limit: &A
                 warn!(%error, "cannot accept connections");
                 tokio::time::sleep(BACK_OFF).await;
             }
+        }
+    }
+}
+
+/// Accepts the connections that were made before the order to stop, and listens no more.
+async fn accept_waiting(
+    listener: tokio::net::TcpListener,
+    threads: &Threads,
+    limit: &Arc<Semaphore>,
+) {
+    // Asked directly: the runtime may not have been told of them yet.
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok(permit) = limit.clone().try_acquire_owned()
+        && let Ok((stream, _)) = listener.accept()
+    {
+        if stream.set_nonblocking(true).is_ok() {
+            threads.hand_over(Accepted { stream, permit }).await;
         }
     }
 }
