@@ -58,16 +58,27 @@ pub(crate) fn control_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("cannot start the runtime")
 }
 
-/// Serves `node` until Ctrl-C or SIGTERM; then calls `start_draining` and lets what is in flight
-/// finish. A second signal ends the process at once.
+/// What is told once requests are taken: the line for which scripts wait.
+pub(crate) struct Ready {
+    /// What kind of node it is.
+    pub(crate) what: &'static str,
+    /// What it serves.
+    pub(crate) detail: String,
+}
+
+/// Says that `node` is ready and serves it until Ctrl-C or SIGTERM; then calls `start_draining`
+/// and lets what is in flight finish. A second signal ends the process at once.
 pub(crate) async fn serve_until_signal(
     server: Server,
     node: Arc<dyn Node>,
     config: &Config,
+    ready: Ready,
     start_draining: impl FnOnce(),
 ) -> anyhow::Result<ExitCode> {
+    // Before anybody is told: whoever reads the line may at once ask the process to stop.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    announce(&ready, &server);
     let stop = async {
         tokio::select! {
             _ = interrupt.recv() => {}
@@ -88,8 +99,7 @@ pub(crate) async fn serve_until_signal(
     Ok(if cut == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Tells on standard output that requests are taken now; scripts wait for this line.
-pub(crate) fn announce(what: &str, server: &Server, detail: &str) {
+fn announce(Ready { what, detail }: &Ready, server: &Server) {
     let mut out = std::io::stdout().lock();
     // Nobody may be reading; that is no reason to stop.
     let _ = writeln!(out, "{what} ready on http://{} {detail}", server.local_addr());

@@ -11,11 +11,12 @@ use inferring_types::{NodeStatus, StatusSource, WorkerId};
 
 use crate::args::Common;
 use crate::config::{self, Overrides};
-use crate::{log, node};
+use crate::log;
+use crate::node::{self, Ready};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct GatewayArgs {
-    /// Workers, each [ID=]HOST:PORT[*WEIGHT]. The id, which defaults to the address, fixes the
+    /// Workers, each `[ID=]HOST:PORT[*WEIGHT]`. The id, which defaults to the address, fixes the
     /// worker's place on the ring: all gateways must use the same.
     #[arg(value_name = "WORKER")]
     workers: Vec<String>,
@@ -45,9 +46,10 @@ pub(crate) fn run(args: GatewayArgs, common: &Common) -> anyhow::Result<ExitCode
         let server = Server::bind(&config.listen.gateway)?;
         let gateway = Gateway::new(members, config.gateway.clone())?;
         let _probes = gateway.start_probes().await;
-        node::announce("gateway", &server, &describe(&gateway).await);
+        let ready = Ready { what: "gateway", detail: describe(&gateway).await };
         let draining = gateway.clone();
-        node::serve_until_signal(server, gateway, &config, || draining.start_draining()).await
+        node::serve_until_signal(server, gateway, &config, ready, || draining.start_draining())
+            .await
     })
 }
 

@@ -12,7 +12,8 @@ use inferring_worker::Worker;
 
 use crate::args::Common;
 use crate::config::{self, Overrides};
-use crate::{log, node};
+use crate::log;
+use crate::node::{self, Ready};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServeArgs {
@@ -45,10 +46,10 @@ pub(crate) fn run(args: ServeArgs, common: &Common) -> anyhow::Result<ExitCode> 
         let members = workers.iter().map(|(id, worker)| member(id, worker)).collect();
         let gateway = Gateway::new(members, config.gateway.clone())?;
         let _probes = gateway.start_probes().await;
-        node::announce("gateway", &server, &describe(&workers, &*gateway));
+        let ready = Ready { what: "gateway", detail: describe(&workers, &*gateway) };
         let draining = gateway.clone();
-        let code =
-            node::serve_until_signal(server, gateway, &config, || draining.start_draining()).await;
+        let stopped = || draining.start_draining();
+        let code = node::serve_until_signal(server, gateway, &config, ready, stopped).await;
         for (_, worker) in &workers {
             worker.close();
         }

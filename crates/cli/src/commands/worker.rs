@@ -8,7 +8,8 @@ use inferring_types::{InferenceService, WorkerId};
 
 use crate::args::Common;
 use crate::config::{self, Overrides};
-use crate::{log, node};
+use crate::log;
+use crate::node::{self, Ready};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct WorkerArgs {
@@ -40,11 +41,11 @@ pub(crate) fn run(args: WorkerArgs, common: &Common) -> anyhow::Result<ExitCode>
         let worker = node::start_worker(WorkerId::from(id.as_str()), &backend, &config)?;
         let models: Vec<_> = worker.models().iter().map(|model| model.name.to_string()).collect();
         let detail = format!("as {id}, models: {}", models.join(", "));
-        node::announce("worker", &server, &detail);
+        let ready = Ready { what: "worker", detail };
         let draining = worker.clone();
         let served = worker.clone();
-        let code =
-            node::serve_until_signal(server, served, &config, || draining.start_draining()).await;
+        let stopped = || draining.start_draining();
+        let code = node::serve_until_signal(server, served, &config, ready, stopped).await;
         worker.close();
         code
     })
