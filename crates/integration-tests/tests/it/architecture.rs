@@ -1,0 +1,127 @@
+//! What the house's plan says of its crates and its program, held against what is built.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use goblin::elf::Elf;
+use inferring_integration_tests::models::repository;
+use serde_json::Value;
+
+use crate::PROGRAM;
+
+/// Which of our crates each of our crates may name. Arrows point down only.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("types", &[]),
+    ("policy", &["types"]),
+    ("protocol", &["types"]),
+    ("backend", &["types"]),
+    ("worker", &["backend", "policy", "types"]),
+    ("gateway", &["policy", "types"]),
+    ("client", &["protocol", "types"]),
+    ("server", &["protocol", "types"]),
+    ("loadgen", &["client", "protocol", "types"]),
+    (
+        "cli",
+        &[
+            "backend", "client", "gateway", "loadgen", "policy", "protocol", "server", "types",
+            "worker",
+        ],
+    ),
+    ("integration-tests", &["backend", "types"]),
+];
+
+/// Which of our crates may name crates from elsewhere that stand for a part of the system.
+const GUARDED: &[(&str, &[&str])] = &[
+    ("ort", &["backend"]),
+    ("libloading", &["backend"]),
+    ("http", &["protocol", "server", "client", "loadgen", "cli"]),
+    ("http-body", &["protocol", "server", "client", "loadgen", "cli"]),
+    ("http-body-util", &["protocol", "server", "client", "loadgen", "cli"]),
+    ("hyper", &["server", "client", "loadgen", "cli"]),
+    ("hyper-util", &["server", "client", "loadgen", "cli"]),
+    ("serde_json", &["protocol", "server", "client", "loadgen", "cli", "integration-tests"]),
+    ("tokio", &["worker", "gateway", "client", "server", "loadgen", "cli"]),
+    ("ureq", &["integration-tests"]),
+];
+
+/// A crate that is built into another one: tests may name what they like.
+struct Arrow {
+    from: String,
+    to: String,
+}
+
+/// The dependencies of our crates, those of their tests left out, as cargo reads them.
+fn arrows() -> Vec<Arrow> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["metadata", "--no-deps", "--offline", "--format-version=1"])
+        .current_dir(repository())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut arrows = Vec::new();
+    for package in metadata["packages"].as_array().unwrap() {
+        let from = ours(package["name"].as_str().unwrap()).expect("the workspace holds ours only");
+        for dependency in package["dependencies"].as_array().unwrap() {
+            if dependency["kind"] != "dev" {
+                let to = dependency["name"].as_str().unwrap().to_owned();
+                arrows.push(Arrow { from: from.to_owned(), to });
+            }
+        }
+    }
+    arrows
+}
+
+/// The folder of one of our crates.
+fn ours(package: &str) -> Option<&str> {
+    package.strip_prefix("inferring-")
+}
+
+#[test]
+fn dependencies_between_our_crates_point_down_only() {
+    let arrows = arrows();
+    for Arrow { from, to } in &arrows {
+        let Some(to) = ours(to) else { continue };
+        let (_, allowed) = ALLOWED
+            .iter()
+            .find(|(name, _)| name == from)
+            .unwrap_or_else(|| panic!("`{from}` is new: give it a place in the plan"));
+        assert!(allowed.contains(&to), "`{from}` must not name `{to}`");
+    }
+    // The plan speaks of crates that exist, all of them.
+    let planned: BTreeSet<_> = ALLOWED.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let folders = fs::read_dir(repository().join("crates")).unwrap();
+    let folders =
+        folders.map(|folder| folder.unwrap()).filter(|f| f.path().join("Cargo.toml").is_file());
+    let existing: BTreeSet<_> =
+        folders.map(|folder| folder.file_name().into_string().unwrap()).collect();
+    assert_eq!(planned, existing);
+}
+
+#[test]
+fn what_stands_for_a_part_of_the_system_is_named_in_its_place_only() {
+    for Arrow { from, to } in arrows() {
+        let Some((_, allowed)) = GUARDED.iter().find(|(name, _)| *name == to) else { continue };
+        assert!(allowed.contains(&from.as_str()), "`{from}` must not name `{to}`");
+    }
+}
+
+#[test]
+fn the_program_does_not_link_onnx_runtime() {
+    let bytes = fs::read(PROGRAM).unwrap();
+    let libraries = Elf::parse(&bytes).unwrap().libraries;
+    assert!(libraries.contains(&"libc.so.6"), "{libraries:?}");
+    assert!(!libraries.iter().any(|name| name.contains("onnxruntime")), "{libraries:?}");
+}
+
+#[test]
+fn the_release_program_is_smaller_than_30_megabytes() {
+    // Built by `make demo`; where it was not, the size of the unoptimised one says nothing.
+    let release = Path::new(PROGRAM).parent().unwrap().join("../release/inferring");
+    if let Ok(file) = fs::metadata(&release) {
+        assert!(file.len() < 30_000_000, "{} has {} bytes", release.display(), file.len());
+    }
+}

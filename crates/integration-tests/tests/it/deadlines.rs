@@ -1,0 +1,80 @@
+//! Nobody waits longer than it said it would, and nothing runs that nobody waits for.
+
+use std::time::{Duration, Instant};
+
+use inferring_integration_tests::client::Client;
+use inferring_integration_tests::models::{self, SLOW_DOUBLE};
+use inferring_integration_tests::waiting::{LONG, wait_until};
+use serde_json::json;
+
+use crate::cluster;
+
+/// More than a request may overstay, on a machine that is busy with other things.
+const SLACK: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_request_ends_at_its_deadline_while_the_model_still_runs() {
+    let cluster = cluster().models([models::named("slow")]).start();
+    let limit = Duration::from_millis(20);
+    for (client, numbers) in [(cluster.worker(1).client(), 1..11), (cluster.client(), 11..21)] {
+        for n in numbers {
+            let body = SLOW_DOUBLE.body(n).to_string();
+            let answer = client.post("/infer", &[("x-request-timeout-ms", "20")], body);
+            assert_eq!(answer.status, 504, "{}", answer.text());
+            assert!(answer.elapsed >= limit, "{:?}", answer.elapsed);
+            assert!(answer.elapsed < limit + SLACK, "{:?}", answer.elapsed);
+        }
+    }
+    cluster.assert_breakers_closed();
+}
+
+#[test]
+fn the_protocols_own_timeout_is_a_deadline_too() {
+    let cluster = cluster().workers(1).models([models::named("slow")]).start();
+    let input = json!({"name": "input", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]});
+    let ask = |client: &Client, microseconds: u64| {
+        let parameters = json!({ "timeout": microseconds });
+        let body = json!({ "inputs": [input], "parameters": parameters });
+        client.post_json("/v2/models/slow/infer", &body)
+    };
+    for client in [cluster.worker(1).client(), cluster.client()] {
+        assert_eq!(ask(&client, 20_000).status, 504);
+    }
+    ask(&cluster.client(), 60_000_000).ok();
+}
+
+#[test]
+fn requests_whose_deadline_passes_in_the_queue_never_run() {
+    let cluster = cluster()
+        .workers(1)
+        .models([models::named("slow")])
+        .worker_setting("worker.batching.mode=\"alone\"")
+        .start();
+    let address = cluster.gateway().address();
+    let asked = Instant::now();
+    // One run takes about 75 ms, so forty in a row would take three seconds.
+    let clients: Vec<_> = (1..=40)
+        .map(|n| {
+            std::thread::spawn(move || {
+                let body = SLOW_DOUBLE.body(n).to_string();
+                let headers = [("x-request-timeout-ms", "300")];
+                let answer = Client::new(address).post("/infer", &headers, body);
+                if answer.status == 200 {
+                    SLOW_DOUBLE.check(n, &answer).unwrap();
+                }
+                answer.status
+            })
+        })
+        .collect();
+    let statuses: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+    assert!(asked.elapsed() < Duration::from_millis(300) + 2 * SLACK, "{:?}", asked.elapsed());
+    let answered = statuses.iter().filter(|status| **status == 200).count() as u64;
+    let late = statuses.iter().filter(|status| **status == 504).count() as u64;
+    assert_eq!(answered + late, 40, "{statuses:?}");
+    assert!(late > 20, "{statuses:?}");
+    // What nobody waits for any more is dropped: at most the run at the deadline was in vain.
+    wait_until("the queue is empty", LONG, || cluster.sum("batch_processor/queued") == 0);
+    let runs = cluster.sum("batch_processor/total_batches");
+    assert!((answered..=answered + 1).contains(&runs), "{runs} runs for {answered} answers");
+    cluster.assert_breakers_closed();
+}

@@ -1,0 +1,37 @@
+//! The program as its users meet it: real processes, real models, real faults.
+//!
+//! Every test starts what it needs on ports of its own, so tests run beside each other and in
+//! any order. They need ONNX Runtime, found as the program finds it.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+mod answers;
+mod architecture;
+mod bad_input;
+mod batching;
+mod deadlines;
+mod drain;
+mod in_process;
+mod lost_workers;
+mod malformed;
+mod request_ids;
+mod routing;
+mod several_models;
+mod single_flight;
+mod stalled_clients;
+mod start_up;
+
+use inferring_integration_tests::cluster::ClusterPlan;
+use inferring_integration_tests::process::Launch;
+
+/// The program under test.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_inferring");
+
+/// Three workers with the iris classifier and a gateway, unless the test says otherwise.
+fn cluster() -> ClusterPlan {
+    ClusterPlan::new(PROGRAM)
+}
+
+/// The program with this command on any free port; models and settings are the test's to add.
+fn serving(command: &str) -> Launch {
+    Launch::new(PROGRAM, [command, "--listen", "127.0.0.1:0"])
+}

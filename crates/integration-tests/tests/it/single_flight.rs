@@ -1,0 +1,66 @@
+//! Any number of equal requests at the same time are one run of the model.
+
+use std::sync::{Arc, Barrier};
+
+use inferring_integration_tests::client::{Answer, Client};
+use inferring_integration_tests::cluster::{Cluster, ClusterPlan};
+use inferring_integration_tests::models::{self, SLOW_DOUBLE};
+
+use crate::cluster;
+
+const CLIENTS: usize = 1000;
+
+fn slow() -> ClusterPlan {
+    cluster().models([models::named("slow")])
+}
+
+/// The same question from a thousand clients, each on a connection of its own.
+fn ask_a_thousand_times(cluster: &Cluster) -> Vec<Answer> {
+    let start = Arc::new(Barrier::new(CLIENTS));
+    let address = cluster.gateway().address();
+    let ask = || {
+        let start = start.clone();
+        let ask = move || {
+            let client = Client::new(address);
+            start.wait();
+            client.post_json(&SLOW_DOUBLE.path(), &SLOW_DOUBLE.body(17))
+        };
+        std::thread::Builder::new().stack_size(256 * 1024).spawn(ask).unwrap()
+    };
+    let clients: Vec<_> = (0..CLIENTS).map(|_| ask()).collect();
+    clients.into_iter().map(|client| client.join().unwrap()).collect()
+}
+
+#[test]
+fn a_thousand_equal_requests_at_once_run_the_model_once() {
+    let cluster = slow().start();
+    let before = cluster.sum("batch_processor/total_batches");
+    let answers = ask_a_thousand_times(&cluster);
+    let mut nodes: Vec<_> =
+        answers.iter().map(|answer| SLOW_DOUBLE.check(17, answer).unwrap()).collect();
+    nodes.dedup();
+    assert_eq!(nodes.len(), 1, "{nodes:?}");
+    assert_eq!(cluster.sum("batch_processor/total_batches") - before, 1);
+    assert_eq!(cluster.sum("batch_processor/total_rows"), 1);
+    assert_eq!(cluster.sum("total_requests"), CLIENTS as u64);
+    assert_eq!(cluster.sum("cache_misses"), 1);
+    assert_eq!(cluster.sum("cache_hits") + cluster.sum("cache_joined"), CLIENTS as u64 - 1);
+}
+
+#[test]
+fn equal_requests_at_once_share_a_run_without_any_cache() {
+    // Held back for five seconds, the one run cannot be over before the last client has asked.
+    let cluster = slow()
+        .worker_setting("worker.cache.entries=0")
+        .worker_setting("worker.batching.dispatch_when_idle=false")
+        .worker_setting("worker.batching.delay_max=5s")
+        .start();
+    let answers = ask_a_thousand_times(&cluster);
+    for answer in &answers {
+        SLOW_DOUBLE.check(17, answer).unwrap();
+        assert_eq!(answer.json()["cached"], false);
+    }
+    assert_eq!(cluster.sum("batch_processor/total_batches"), 1);
+    assert_eq!(cluster.sum("cache_joined"), CLIENTS as u64 - 1);
+    assert_eq!(cluster.sum("cache_hits"), 0);
+}
