@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerConfig {
-    /// Threads that serve connections; by default one per core, at most 8.
+    /// Threads that serve connections; by default one per core, at most 8, and half as many where
+    /// models run in the same process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<NonZeroUsize>,
     /// How long a request may take that states no time-out itself.
@@ -55,10 +56,22 @@ impl Default for ServerConfig {
 }
 
 impl ServerConfig {
-    /// Threads that serve connections.
-    pub fn thread_count(&self) -> NonZeroUsize {
-        const DEFAULT_MAX: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
-        let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        self.threads.unwrap_or_else(|| cores().min(DEFAULT_MAX))
+    /// Where no number of threads is set, takes half of the cores instead of all: models run in
+    /// this process too. A small model's requests are served by fewer, busier threads, which
+    /// wake less often and hand its instances larger batches.
+    pub fn leave_cores_to_models(&mut self) {
+        self.threads.get_or_insert_with(|| {
+            NonZeroUsize::new(default_threads().get() / 2).unwrap_or(NonZeroUsize::MIN)
+        });
     }
+
+    /// Threads that serve connections.
+    pub(crate) fn thread_count(&self) -> NonZeroUsize {
+        self.threads.unwrap_or_else(default_threads)
+    }
+}
+
+fn default_threads() -> NonZeroUsize {
+    const MAX: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).min(MAX)
 }

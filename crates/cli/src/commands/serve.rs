@@ -32,7 +32,8 @@ pub(crate) fn run(args: ServeArgs, common: &Common) -> anyhow::Result<ExitCode> 
         .with_list("models", &args.models)
         .with("serve.workers", args.workers)
         .with("listen.gateway", args.listen);
-    let config = config::load(common, overrides)?;
+    let mut config = config::load(common, overrides)?;
+    config.server.leave_cores_to_models();
     log::start(&config.log)?;
     node::control_runtime()?.block_on(async {
         let server = Server::bind(&config.listen.gateway)?;

@@ -32,7 +32,8 @@ pub(crate) fn run(args: WorkerArgs, common: &Common) -> anyhow::Result<ExitCode>
         .with_list("models", &models)
         .with("listen.worker", args.listen)
         .with("id", args.id);
-    let config = config::load(common, overrides)?;
+    let mut config = config::load(common, overrides)?;
+    config.server.leave_cores_to_models();
     log::start(&config.log)?;
     node::control_runtime()?.block_on(async {
         let server = Server::bind(&config.listen.worker)?;
