@@ -179,6 +179,29 @@ mod tests {
     }
 
     #[test]
+    fn the_commented_example_is_every_setting_at_its_default() {
+        let text = include_str!("../../../../config/inferring.toml");
+        let example: toml::Table = text.parse().unwrap();
+        let defaults = toml::Table::try_from(Config::default()).unwrap();
+        assert_eq!(keys(&example), keys(&defaults));
+        let (common, _file) = common(Some(text), &[]);
+        assert_eq!(load(&common, Overrides::default()).unwrap(), Config::default());
+    }
+
+    /// All keys, dotted.
+    fn keys(table: &toml::Table) -> Vec<String> {
+        let of_entry = |(key, value): (&String, &toml::Value)| match value {
+            toml::Value::Table(inner) => {
+                keys(inner).into_iter().map(|rest| format!("{key}.{rest}")).collect()
+            }
+            _ => vec![key.clone()],
+        };
+        let mut keys: Vec<String> = table.iter().flat_map(of_entry).collect();
+        keys.sort();
+        keys
+    }
+
+    #[test]
     fn what_is_shown_reads_back_as_it_was() {
         let (common, _) = common(None, &["worker.cache.time_to_live=5m", "server.threads=3"]);
         let config = load(&common, Overrides::default()).unwrap();
