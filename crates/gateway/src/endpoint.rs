@@ -7,8 +7,8 @@ use std::time::Instant;
 use arc_swap::ArcSwapOption;
 use inferring_policy::{CircuitBreaker, Health, HealthConfig, Transition};
 use inferring_types::{
-    EndpointStatus, InferenceService, ModelMetadata, ServiceError, StatusSource, WorkerId,
-    WorkerStatus,
+    EndpointStatus, Gauge, GaugeGuard, InferenceService, ModelMetadata, ServiceError, StatusSource,
+    WorkerId, WorkerStatus,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -44,7 +44,7 @@ pub(crate) struct Endpoint {
     lost: Notify,
     requests: AtomicU64,
     failures: AtomicU64,
-    in_flight: AtomicU64,
+    in_flight: Gauge,
 }
 
 impl Endpoint {
@@ -60,7 +60,7 @@ impl Endpoint {
             lost: Notify::new(),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
-            in_flight: AtomicU64::new(0),
+            in_flight: Gauge::default(),
         }
     }
 
@@ -130,10 +130,9 @@ impl Endpoint {
     }
 
     /// Counts a request until the guard is dropped.
-    pub(crate) fn enter(&self) -> InFlight<'_> {
+    pub(crate) fn enter(&self) -> GaugeGuard<'_> {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(self)
+        self.in_flight.enter()
     }
 
     /// Counts a failure by the worker's fault.
@@ -159,7 +158,7 @@ impl Endpoint {
             breaker: self.breaker.status(now),
             requests,
             failures: self.failures.load(Ordering::Relaxed),
-            in_flight: self.in_flight.load(Ordering::Relaxed),
+            in_flight: self.in_flight.value(),
             share: if all_requests == 0 { 0.0 } else { requests as f64 / all_requests as f64 },
         }
     }
@@ -174,14 +173,5 @@ impl Endpoint {
         }
         *self.last_probe_error.lock() = Some(reason);
         excluded
-    }
-}
-
-/// Counts a request as in flight until it is answered or given up.
-pub(crate) struct InFlight<'a>(&'a Endpoint);
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use inferring_types::{
-    BoxFuture, GatewayStatus, InferRequest, InferResponse, InferenceService, ModelMetadata,
+    BoxFuture, GatewayStatus, Gauge, InferRequest, InferResponse, InferenceService, ModelMetadata,
     NodeStatus, RoutingKey, ServiceError, StatusSource,
 };
 
@@ -26,7 +26,7 @@ pub struct Gateway {
     models: ArcSwap<Vec<Arc<ModelMetadata>>>,
     draining: AtomicBool,
     requests: AtomicU64,
-    in_flight: AtomicU64,
+    in_flight: Gauge,
     errors: AtomicU64,
     failovers: AtomicU64,
 }
@@ -45,7 +45,7 @@ impl Gateway {
             models: ArcSwap::default(),
             draining: AtomicBool::new(false),
             requests: AtomicU64::new(0),
-            in_flight: AtomicU64::new(0),
+            in_flight: Gauge::default(),
             errors: AtomicU64::new(0),
             failovers: AtomicU64::new(0),
         }))
@@ -103,7 +103,7 @@ impl Gateway {
                 && workers.iter().any(|worker| worker.reachable),
             uptime: self.started.elapsed(),
             requests: self.requests.load(Ordering::Relaxed),
-            in_flight: self.in_flight.load(Ordering::Relaxed),
+            in_flight: self.in_flight.value(),
             errors: self.errors.load(Ordering::Relaxed),
             failovers: self.failovers.load(Ordering::Relaxed),
             workers,
@@ -139,7 +139,7 @@ impl InferenceService for Gateway {
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
         Box::pin(async move {
             self.requests.fetch_add(1, Ordering::Relaxed);
-            let _in_flight = InFlight::enter(&self.in_flight);
+            let _in_flight = self.in_flight.enter();
             let result = self.route(request).await;
             if result.is_err() {
                 self.errors.fetch_add(1, Ordering::Relaxed);
@@ -152,21 +152,5 @@ impl InferenceService for Gateway {
 impl StatusSource for Gateway {
     fn status(&self) -> BoxFuture<'_, Result<NodeStatus, ServiceError>> {
         Box::pin(async { Ok(NodeStatus::Gateway(Box::new(self.snapshot()))) })
-    }
-}
-
-/// Counts a request as in flight until it is answered or given up.
-struct InFlight<'a>(&'a AtomicU64);
-
-impl<'a> InFlight<'a> {
-    fn enter(count: &'a AtomicU64) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

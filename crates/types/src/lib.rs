@@ -9,6 +9,7 @@ mod datatype;
 mod deadline;
 mod digest;
 mod error;
+mod gauge;
 mod model;
 mod request;
 mod service;
@@ -20,6 +21,7 @@ pub use datatype::{DataType, UnknownDataType};
 pub use deadline::Deadline;
 pub use digest::{ContentDigest, ContentHasher, RoutingKey};
 pub use error::{Blame, ErrorKind, ServiceError};
+pub use gauge::{Gauge, GaugeGuard};
 pub use model::{Batching, InvalidName, ModelMetadata, ModelName, TensorName, TensorSpec};
 pub use request::{
     CacheOutcome, InferRequest, InferResponse, InvalidRequestId, RequestId, Served, WorkerId,

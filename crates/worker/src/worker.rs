@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use inferring_backend::{Backend, LoadError};
 use inferring_types::{
-    BackendStatus, BatchStatus, BoxFuture, CacheOutcome, Deadline, InferRequest, InferResponse,
-    InferenceService, ModelMetadata, ModelName, NamedTensor, NodeStatus, Served, ServiceError,
-    StatusSource, TensorName, WorkerId, WorkerStatus,
+    BackendStatus, BatchStatus, BoxFuture, CacheOutcome, Deadline, Gauge, InferRequest,
+    InferResponse, InferenceService, ModelMetadata, ModelName, NamedTensor, NodeStatus, Served,
+    ServiceError, StatusSource, TensorName, WorkerId, WorkerStatus,
 };
 
 use crate::cache::{Answer, Lookup, ResultCache, Ticket};
@@ -25,7 +25,7 @@ pub struct Worker {
     cache: Arc<ResultCache>,
     draining: AtomicBool,
     requests: AtomicU64,
-    in_flight: AtomicU64,
+    in_flight: Gauge,
     errors: AtomicU64,
 }
 
@@ -63,7 +63,7 @@ impl Worker {
             cache: ResultCache::new(&config.cache),
             draining: AtomicBool::new(false),
             requests: AtomicU64::new(0),
-            in_flight: AtomicU64::new(0),
+            in_flight: Gauge::default(),
             errors: AtomicU64::new(0),
         }))
     }
@@ -132,7 +132,7 @@ impl Worker {
             ready: !self.draining.load(Ordering::Relaxed),
             uptime: self.started.elapsed(),
             requests: self.requests.load(Ordering::Relaxed),
-            in_flight: self.in_flight.load(Ordering::Relaxed),
+            in_flight: self.in_flight.value(),
             errors: self.errors.load(Ordering::Relaxed),
             cache: self.cache.status(),
             batches,
@@ -154,7 +154,8 @@ impl InferenceService for Worker {
 
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
         Box::pin(async move {
-            let _in_flight = InFlight::enter(self);
+            self.requests.fetch_add(1, Ordering::Relaxed);
+            let _in_flight = self.in_flight.enter();
             let result = self.answer(request).await;
             if result.is_err() {
                 self.errors.fetch_add(1, Ordering::Relaxed);
@@ -167,23 +168,6 @@ impl InferenceService for Worker {
 impl StatusSource for Worker {
     fn status(&self) -> BoxFuture<'_, Result<NodeStatus, ServiceError>> {
         Box::pin(async { Ok(NodeStatus::Worker(Box::new(self.snapshot()))) })
-    }
-}
-
-/// Counts a request as in flight until it is answered or given up.
-struct InFlight<'a>(&'a Worker);
-
-impl<'a> InFlight<'a> {
-    fn enter(worker: &'a Worker) -> Self {
-        worker.requests.fetch_add(1, Ordering::Relaxed);
-        worker.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(worker)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
