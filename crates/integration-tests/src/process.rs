@@ -175,17 +175,6 @@ impl Process {
         Client::new(self.address())
     }
 
-    /// What it wrote to standard error so far.
-    pub fn stderr(&self) -> String {
-        self.output.of(Stream::Stderr)
-    }
-
-    /// Starts the same command line again after it has ended.
-    pub fn spawn_again(&mut self) {
-        self.kill();
-        *self = self.launch.spawn();
-    }
-
     /// Waits until it ends.
     ///
     /// # Panics

@@ -159,7 +159,7 @@ fn cuda_is_used_where_it_was_asked_for_or_the_start_fails_with_the_loaders_reaso
         assert_refused(&ended, &["cannot run models on cuda:0", "CUDA"]);
     }
     // Without being told, the same is found out, and where there is none the reason is kept.
-    let process = launch.start();
+    let mut process = launch.start();
     let health = process.client().health();
     let model = &health["models"][0];
     if cuda_works {
@@ -167,16 +167,19 @@ fn cuda_is_used_where_it_was_asked_for_or_the_start_fails_with_the_loaders_reaso
     } else {
         assert_eq!(health["provider"], "CPUExecutionProvider", "{health}");
         assert!(model["fallback_reason"].as_str().is_some_and(|why| why.contains("CUDA")));
-        let warnings = process.stderr();
-        assert_eq!(warnings.matches("CUDA cannot be used").count(), 1, "{warnings}");
+        process.terminate();
+        let Ended { stderr, .. } = process.wait_for_end(LONG);
+        assert_eq!(stderr.matches("CUDA cannot be used").count(), 1, "{stderr}");
     }
 }
 
 #[test]
 fn the_cpu_is_used_where_it_was_asked_for() {
-    let worker = serving("worker").arg(models::iris()).args(["--device", "cpu"]).start();
+    let mut worker = serving("worker").arg(models::iris()).args(["--device", "cpu"]).start();
     let health = worker.client().health();
     assert_eq!(health["provider"], "CPUExecutionProvider");
     assert_eq!(health["models"][0].get("fallback_reason"), None);
-    assert!(!worker.stderr().contains("CUDA"), "{}", worker.stderr());
+    worker.terminate();
+    let Ended { stderr, .. } = worker.wait_for_end(LONG);
+    assert!(!stderr.contains("CUDA"), "{stderr}");
 }
