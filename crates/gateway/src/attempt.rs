@@ -1,11 +1,12 @@
 //! Asks one worker after the other until one answers, inside the request's deadline.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use inferring_policy::Outcome;
 use inferring_types::{Blame, ErrorKind, InferRequest, InferResponse, ServiceError};
 use tracing::debug;
 
+use crate::clock;
 use crate::endpoint::Endpoint;
 use crate::routing::Route;
 
@@ -21,7 +22,7 @@ pub(crate) async fn run<'a>(
 ) -> Option<Result<InferResponse, ServiceError>> {
     let mut last_error: Option<ServiceError> = None;
     loop {
-        let now = Instant::now();
+        let now = clock::now();
         if request.deadline.has_passed(now) {
             return Some(Err(deadline_exceeded()));
         }
@@ -33,7 +34,7 @@ pub(crate) async fn run<'a>(
         }
         let timeout = route.has_next().then_some(attempt_timeout);
         let (result, outcome) = ask(endpoint, request.clone(), timeout).await;
-        permit.record(outcome, Instant::now());
+        permit.record(outcome, clock::now());
         match result {
             Ok(response) => return Some(Ok(response)),
             Err(error) => {
@@ -60,7 +61,7 @@ async fn ask(
     let _in_flight = endpoint.enter();
     let lost = endpoint.lost();
     let deadline = request.deadline.at();
-    let patience = timeout.map_or(deadline, |timeout| deadline.min(Instant::now() + timeout));
+    let patience = timeout.map_or(deadline, |timeout| deadline.min(clock::now() + timeout));
     let answer = endpoint.member.service.infer(request);
     tokio::select! {
         biased;
@@ -77,8 +78,7 @@ async fn ask(
                 // The client set the deadline: that it was too short says nothing of the worker.
                 return (Err(deadline_exceeded()), Outcome::Neutral);
             }
-            let error = format!("worker {} did not answer in time", endpoint.id());
-            (Err(ServiceError::unreachable(error)), Outcome::Unreachable)
+            (Err(too_slow(endpoint)), Outcome::Failed)
         }
     }
 }
@@ -92,6 +92,12 @@ fn outcome_of(result: &Result<InferResponse, ServiceError>) -> Outcome {
         Err(Blame::WorkerFailed) => Outcome::Failed,
         Err(Blame::Client | Blame::Server) => Outcome::Neutral,
     }
+}
+
+/// Probes would tell if the worker were not there: it is there, and fails.
+fn too_slow(endpoint: &Endpoint) -> ServiceError {
+    let message = format!("worker {} did not answer in time", endpoint.id());
+    ServiceError::new(ErrorKind::Unavailable, Blame::WorkerFailed, message).retryable()
 }
 
 fn deadline_exceeded() -> ServiceError {

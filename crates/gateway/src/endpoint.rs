@@ -106,6 +106,7 @@ impl Endpoint {
             self.breaker.restarted();
         }
         if !ready {
+            // Requests in flight are not told: a worker that drains finishes them.
             self.exclude("it is draining or not ready".to_owned(), true);
             return;
         }

@@ -11,6 +11,7 @@ use inferring_types::{
 };
 
 use crate::attempt;
+use crate::clock;
 use crate::config::GatewayConfig;
 use crate::endpoint::Member;
 use crate::membership::{Membership, MembershipError};
@@ -40,7 +41,7 @@ impl Gateway {
         let membership = Membership::new(members, &config)?;
         Ok(Arc::new(Self {
             config,
-            started: Instant::now(),
+            started: clock::now(),
             membership: ArcSwap::from_pointee(membership),
             models: ArcSwap::default(),
             draining: AtomicBool::new(false),
@@ -83,25 +84,25 @@ impl Gateway {
         let model = self.model_named(&request.model)?;
         request.inputs = model.arrange(request.inputs)?;
         let key = RoutingKey::of(&model.name, &request.inputs);
-        let route = routing::route(&membership, key, &model, Instant::now());
+        let route = routing::route(&membership, key, &model, clock::now());
         let count_failover = || {
             self.failovers.fetch_add(1, Ordering::Relaxed);
         };
         attempt::run(request, route, self.config.attempt_timeout, count_failover)
             .await
-            .unwrap_or_else(|| Err(membership.unavailable()))
+            .unwrap_or_else(|| Err(membership.unavailable(Some(&model))))
     }
 
     fn snapshot(&self) -> GatewayStatus {
         let membership = self.membership.load();
         let endpoints = membership.endpoints();
         let tries = endpoints.iter().map(|endpoint| endpoint.requests()).sum();
-        let now = Instant::now();
+        let now = clock::now();
         let workers: Vec<_> = endpoints.iter().map(|e| e.status(now, tries)).collect();
         GatewayStatus {
             ready: !self.draining.load(Ordering::Relaxed)
                 && workers.iter().any(|worker| worker.reachable),
-            uptime: self.started.elapsed(),
+            uptime: now.saturating_duration_since(self.started),
             requests: self.requests.load(Ordering::Relaxed),
             in_flight: self.in_flight.value(),
             errors: self.errors.load(Ordering::Relaxed),
@@ -125,7 +126,7 @@ impl InferenceService for Gateway {
         };
         found.cloned().ok_or_else(|| {
             if models.is_empty() {
-                return self.membership.load().unavailable();
+                return self.membership.load().unavailable(None);
             }
             let known: Vec<_> = models.iter().map(|model| model.name.as_str()).collect();
             ServiceError::not_found(format!(

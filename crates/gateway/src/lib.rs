@@ -5,6 +5,7 @@
 //! another process or in its own.
 
 mod attempt;
+mod clock;
 mod config;
 mod endpoint;
 mod gateway;

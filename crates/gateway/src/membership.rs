@@ -66,16 +66,21 @@ impl Membership {
         models
     }
 
-    /// Why no worker can be asked, for the client to read.
-    pub(crate) fn unavailable(&self) -> ServiceError {
+    /// Why no worker can be asked about `model`, or about any, for the client to read.
+    pub(crate) fn unavailable(&self, model: Option<&ModelMetadata>) -> ServiceError {
+        let reason = |endpoint: &Endpoint| match (endpoint.last_probe_error(), model) {
+            (Some(error), _) => error,
+            (None, _) if !endpoint.is_known() => "it has not answered a health check yet".into(),
+            (None, None) => "it serves no model".into(),
+            (None, Some(model)) if !endpoint.serves(model) => {
+                format!("it does not serve model `{}`", model.name)
+            }
+            (None, Some(_)) => "its circuit breaker is open".into(),
+        };
         let reasons: Vec<String> = self
             .endpoints
             .iter()
-            .map(|endpoint| match (endpoint.is_known(), endpoint.last_probe_error()) {
-                (false, None) => format!("{} has not been asked yet", endpoint.id()),
-                (_, Some(error)) => format!("{}: {error}", endpoint.id()),
-                (true, None) => format!("{}: its circuit breaker is open", endpoint.id()),
-            })
+            .map(|endpoint| format!("{}: {}", endpoint.id(), reason(endpoint)))
             .collect();
         ServiceError::unavailable(format!("no worker can be asked ({})", reasons.join("; ")))
     }

@@ -2,12 +2,13 @@
 //! an interval, and one that hangs is noticed though no request tells.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use inferring_types::{Blame, NodeStatus, ServiceError, WorkerStatus};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
+use crate::clock;
 use crate::config::ProbeConfig;
 use crate::endpoint::Endpoint;
 
@@ -58,7 +59,7 @@ async fn probe_for_ever(
 }
 
 async fn probe(endpoint: &Endpoint, timeout: Duration) {
-    let started = Instant::now();
+    let started = clock::now();
     match tokio::time::timeout(timeout, worker_status(endpoint)).await {
         Ok(Ok(status)) => endpoint.probe_succeeded(status, started),
         Ok(Err(error)) => {

@@ -29,9 +29,13 @@ pub(crate) fn route<'a>(
 }
 
 impl<'a, I: Iterator<Item = &'a Endpoint>> Route<I> {
-    /// The next worker, and its breaker's permission to ask it.
+    /// The next worker, and its breaker's permission to ask it. A worker that was seen to be
+    /// there before another one was asked may be gone by now.
     pub(crate) fn next(&mut self, now: Instant) -> Option<(&'a Endpoint, Permit<'a>)> {
-        self.candidates.find_map(|endpoint| Some((endpoint, endpoint.breaker.try_acquire(now)?)))
+        self.candidates
+            .by_ref()
+            .filter(|endpoint| endpoint.is_reachable())
+            .find_map(|endpoint| Some((endpoint, endpoint.breaker.try_acquire(now)?)))
     }
 
     /// Whether another worker could be asked.

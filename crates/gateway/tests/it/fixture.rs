@@ -1,0 +1,315 @@
+//! A gateway over scripted workers.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use inferring_gateway::{Gateway, GatewayConfig, Member, Probes};
+use inferring_types::{
+    BackendStatus, BatchStatus, Batching, BoxFuture, BreakerState, CacheOutcome, CacheStatus,
+    ContentDigest, DataType, Deadline, DeviceStatus, Dimension, EndpointStatus, GatewayStatus,
+    InferRequest, InferResponse, InferenceService, ModelMetadata, ModelStatus, NamedTensor,
+    NodeStatus, RequestId, Served, ServiceError, ShapeSpec, StatusSource, Tensor, TensorSpec,
+    WorkerId, WorkerStatus,
+};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+/// How a worker answers requests.
+#[derive(Clone)]
+pub(crate) enum Answer {
+    /// With the inputs.
+    Echo,
+    /// With the inputs, later.
+    After(Duration),
+    /// With this error.
+    Error(ServiceError),
+    /// Never.
+    Never,
+}
+
+/// How a worker answers probes.
+#[derive(Clone, Copy)]
+pub(crate) enum Presence {
+    There,
+    Draining,
+    Refusing,
+    Silent,
+}
+
+struct Script {
+    answer: Answer,
+    presence: Presence,
+    incarnation: u64,
+    models: Vec<Arc<ModelMetadata>>,
+}
+
+/// A worker that does as it is told, and writes into the fleet's journal that it was asked.
+pub(crate) struct FakeWorker {
+    id: WorkerId,
+    script: Mutex<Script>,
+    journal: Arc<Mutex<Vec<WorkerId>>>,
+}
+
+impl FakeWorker {
+    pub(crate) fn id(&self) -> WorkerId {
+        self.id.clone()
+    }
+
+    pub(crate) fn answers(&self, answer: Answer) {
+        self.script.lock().answer = answer;
+    }
+
+    pub(crate) fn is(&self, presence: Presence) {
+        self.script.lock().presence = presence;
+    }
+
+    /// Nobody listens at its address: neither for requests nor for probes.
+    pub(crate) fn dies(&self) {
+        self.answers(Answer::Error(ServiceError::unreachable("connection refused")));
+        self.is(Presence::Refusing);
+    }
+
+    /// Is there and answers, as a new process.
+    pub(crate) fn restarts(&self) {
+        let mut script = self.script.lock();
+        script.answer = Answer::Echo;
+        script.presence = Presence::There;
+        script.incarnation += 1;
+    }
+
+    /// Is there and answers, as the process that it was.
+    pub(crate) fn recovers(&self) {
+        self.answers(Answer::Echo);
+        self.is(Presence::There);
+    }
+
+    pub(crate) fn serves(&self, models: &[&str]) {
+        self.script.lock().models = models.iter().map(|name| model(name)).collect();
+    }
+
+    fn echo(&self, request: InferRequest) -> InferResponse {
+        InferResponse {
+            id: request.id,
+            model: model(request.model.as_str()),
+            outputs: request.inputs.into(),
+            served: Served {
+                worker: self.id(),
+                cache: CacheOutcome::Computed,
+                inference_time: Duration::ZERO,
+                queue_time: Duration::ZERO,
+                execution_time: Duration::ZERO,
+                batch_size: 1,
+            },
+        }
+    }
+}
+
+impl InferenceService for FakeWorker {
+    fn models(&self) -> Vec<Arc<ModelMetadata>> {
+        self.script.lock().models.clone()
+    }
+
+    fn model(&self, _: Option<&str>) -> Result<Arc<ModelMetadata>, ServiceError> {
+        unreachable!("a gateway knows models from statuses")
+    }
+
+    fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
+        Box::pin(async move {
+            self.journal.lock().push(self.id());
+            let answer = self.script.lock().answer.clone();
+            match answer {
+                Answer::Echo => {}
+                Answer::After(delay) => tokio::time::sleep(delay).await,
+                Answer::Error(error) => return Err(error),
+                Answer::Never => pending().await,
+            }
+            Ok(self.echo(request))
+        })
+    }
+}
+
+impl StatusSource for FakeWorker {
+    fn status(&self) -> BoxFuture<'_, Result<NodeStatus, ServiceError>> {
+        Box::pin(async {
+            let presence = self.script.lock().presence;
+            match presence {
+                Presence::Refusing => return Err(ServiceError::unreachable("connection refused")),
+                Presence::Silent => pending().await,
+                Presence::There | Presence::Draining => {}
+            }
+            let script = self.script.lock();
+            let models = script.models.iter().cloned().map(|metadata| ModelStatus {
+                metadata,
+                device: DeviceStatus { provider: "Fake".into(), fallback_reason: None },
+                batches: BatchStatus::default(),
+            });
+            Ok(NodeStatus::Worker(Box::new(WorkerStatus {
+                id: self.id(),
+                incarnation: script.incarnation,
+                ready: matches!(presence, Presence::There),
+                uptime: Duration::ZERO,
+                requests: 0,
+                in_flight: 0,
+                errors: 0,
+                cache: CacheStatus::default(),
+                batches: BatchStatus::default(),
+                models: models.collect(),
+                backend: BackendStatus {
+                    name: "fake".into(),
+                    version: "1".into(),
+                    library: None,
+                    found_by: None,
+                },
+                resident_memory_bytes: None,
+            })))
+        })
+    }
+}
+
+/// A model of one number.
+fn model(name: &str) -> Arc<ModelMetadata> {
+    let number = TensorSpec {
+        name: "x".into(),
+        datatype: DataType::Fp32,
+        shape: ShapeSpec::new([Dimension::Fixed(1)]),
+    };
+    Arc::new(ModelMetadata {
+        name: name.parse().unwrap(),
+        version: "1".into(),
+        digest: ContentDigest::of(name.as_bytes()),
+        size_bytes: 1,
+        inputs: vec![number.clone()],
+        outputs: vec![number],
+        batching: Batching::Alone { reason: "a test".into() },
+    })
+}
+
+/// Workers `worker_1`, `worker_2` and so on behind a gateway that has probed them once.
+pub(crate) struct Fleet {
+    pub(crate) workers: Vec<Arc<FakeWorker>>,
+    pub(crate) gateway: Arc<Gateway>,
+    journal: Arc<Mutex<Vec<WorkerId>>>,
+    _probes: Probes,
+}
+
+impl Fleet {
+    pub(crate) async fn start(size: usize) -> Self {
+        let journal = Arc::<Mutex<Vec<WorkerId>>>::default();
+        let worker = |number| {
+            let script = Mutex::new(Script {
+                answer: Answer::Echo,
+                presence: Presence::There,
+                incarnation: 1,
+                models: vec![model("m")],
+            });
+            let id = WorkerId::from(format!("worker_{number}").as_str());
+            Arc::new(FakeWorker { id, script, journal: journal.clone() })
+        };
+        let workers: Vec<_> = (1..=size).map(worker).collect();
+        Self::of(workers, journal).await
+    }
+
+    /// Another gateway over the same workers, which it learns of in another order.
+    pub(crate) async fn rotated(&self, by: usize) -> Self {
+        let mut workers = self.workers.clone();
+        workers.rotate_left(by);
+        workers[1..].reverse();
+        Self::of(workers, self.journal.clone()).await
+    }
+
+    async fn of(workers: Vec<Arc<FakeWorker>>, journal: Arc<Mutex<Vec<WorkerId>>>) -> Self {
+        let member = |worker: &Arc<FakeWorker>| Member {
+            id: worker.id(),
+            address: "in process".into(),
+            weight: 1.0,
+            service: worker.clone(),
+        };
+        let members = workers.iter().map(member).collect();
+        let gateway = Gateway::new(members, GatewayConfig::default()).unwrap();
+        let probes = gateway.start_probes().await;
+        Self { workers, gateway, journal, _probes: probes }
+    }
+
+    pub(crate) fn worker(&self, id: &WorkerId) -> &FakeWorker {
+        self.workers.iter().find(|worker| worker.id == *id).unwrap()
+    }
+
+    pub(crate) fn all_answer(&self, answer: &Answer) {
+        self.workers.iter().for_each(|worker| worker.answers(answer.clone()));
+    }
+
+    pub(crate) async fn ask(&self, content: f32) -> Result<InferResponse, ServiceError> {
+        self.gateway.infer(request("m", content, 30 * SECOND)).await
+    }
+
+    /// Asks, and tells which worker served.
+    pub(crate) async fn served_by(&self, content: f32) -> WorkerId {
+        self.ask(content).await.unwrap().served.worker
+    }
+
+    /// Asks in a task of its own, which has come as far as it can at the return.
+    pub(crate) async fn start_asking(&self, content: f32) -> Asking {
+        let gateway = self.gateway.clone();
+        let task = tokio::spawn(async move {
+            let result = gateway.infer(request("m", content, 30 * SECOND)).await;
+            (result, Instant::now())
+        });
+        tokio::task::yield_now().await;
+        task
+    }
+
+    /// The workers in the order in which `content` belongs to them: all of them decline.
+    pub(crate) async fn order_of(&self, content: f32) -> Vec<WorkerId> {
+        self.all_answer(&Answer::Error(ServiceError::overloaded("declined")));
+        self.take_journal();
+        self.ask(content).await.unwrap_err();
+        self.all_answer(&Answer::Echo);
+        self.take_journal()
+    }
+
+    /// Who was asked since this was last called.
+    pub(crate) fn take_journal(&self) -> Vec<WorkerId> {
+        std::mem::take(&mut self.journal.lock())
+    }
+
+    pub(crate) async fn status(&self) -> GatewayStatus {
+        match self.gateway.status().await.unwrap() {
+            NodeStatus::Gateway(status) => *status,
+            NodeStatus::Worker(_) => panic!("a gateway says that it is a worker"),
+        }
+    }
+
+    pub(crate) async fn endpoint(&self, id: &WorkerId) -> EndpointStatus {
+        self.status().await.workers.into_iter().find(|worker| worker.id == *id).unwrap()
+    }
+
+    pub(crate) async fn breaker(&self, id: &WorkerId) -> BreakerState {
+        self.endpoint(id).await.breaker.state
+    }
+}
+
+/// A request under way: its outcome, and when it came.
+pub(crate) type Asking = tokio::task::JoinHandle<(Result<InferResponse, ServiceError>, Instant)>;
+
+/// A request about one number.
+pub(crate) fn request(model: &str, content: f32, timeout: Duration) -> InferRequest {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let tensor = Tensor::from_f32([1].into(), &[content]).unwrap();
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    InferRequest {
+        id: format!("request-{id}").parse::<RequestId>().unwrap(),
+        model: model.parse().unwrap(),
+        inputs: vec![NamedTensor::new("x".into(), tensor)],
+        outputs: Vec::new(),
+        deadline: Deadline::after(Instant::now().into_std(), timeout),
+    }
+}
+
+/// Lets time pass: as many probes as fit into it are over.
+pub(crate) async fn pass(duration: Duration) {
+    tokio::time::sleep(duration + Duration::from_millis(10)).await;
+}

@@ -1,0 +1,108 @@
+//! Workers that go, come back, and say that they want no more.
+
+use inferring_types::{Blame, ErrorKind};
+use tokio::time::Instant;
+
+use crate::fixture::{Answer, Fleet, Presence, SECOND, pass};
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_probe_excludes_at_once_and_one_answer_brings_back() {
+    let fleet = Fleet::start(2).await;
+    let order = fleet.order_of(1.0).await;
+    let worker = fleet.worker(&order[0]);
+    worker.is(Presence::Refusing);
+    pass(SECOND).await;
+    let endpoint = fleet.endpoint(&order[0]).await;
+    assert!(!endpoint.reachable);
+    assert_eq!(endpoint.last_probe_error.as_deref(), Some("connection refused"));
+    assert_eq!(fleet.served_by(1.0).await, order[1]);
+    worker.recovers();
+    pass(SECOND).await;
+    assert_eq!(fleet.served_by(1.0).await, order[0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_excludes_after_two_probes() {
+    let fleet = Fleet::start(2).await;
+    let worker = &fleet.workers[0];
+    worker.is(Presence::Silent);
+    // Sent after 1 s and again after 3 s; each is waited for during 2 s.
+    pass(4 * SECOND).await;
+    assert!(fleet.endpoint(&worker.id()).await.reachable);
+    pass(SECOND).await;
+    assert!(!fleet.endpoint(&worker.id()).await.reachable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_worker_the_answer_comes_at_once_and_tells_why() {
+    let fleet = Fleet::start(3).await;
+    fleet.workers[0].is(Presence::Refusing);
+    fleet.workers[1].is(Presence::Draining);
+    fleet.workers[2].is(Presence::Silent);
+    pass(5 * SECOND).await;
+    let asked_at = Instant::now();
+    let error = fleet.ask(1.0).await.unwrap_err();
+    assert_eq!(asked_at.elapsed().as_millis(), 0);
+    assert_eq!((error.kind(), error.blame()), (ErrorKind::Unavailable, Blame::Server));
+    assert_eq!(
+        error.to_string(),
+        "no worker can be asked (worker_1: connection refused; worker_2: it is draining or not \
+         ready; worker_3: it did not answer its health check within 2s)",
+    );
+    assert!(!fleet.status().await.ready);
+    assert_eq!(fleet.take_journal(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_in_flight_are_handed_over_when_their_worker_becomes_unreachable() {
+    let fleet = Fleet::start(3).await;
+    let order = fleet.order_of(1.0).await;
+    let failovers_before = fleet.status().await.failovers;
+    let started = Instant::now();
+    let worker = fleet.worker(&order[0]);
+    worker.answers(Answer::Never);
+    let mut asking = Vec::new();
+    for _ in 0..10 {
+        asking.push(fleet.start_asking(1.0).await);
+    }
+    assert_eq!(fleet.endpoint(&order[0]).await.in_flight, 10);
+    worker.is(Presence::Refusing);
+    for task in asking {
+        let (result, at) = task.await.unwrap();
+        assert_eq!(result.unwrap().served.worker, order[1]);
+        assert!(at - started <= SECOND, "handed over after {:?}", at - started);
+    }
+    assert_eq!(fleet.status().await.failovers - failovers_before, 10);
+    let lost = fleet.endpoint(&order[0]).await;
+    assert_eq!((lost.in_flight, lost.failures), (0, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_draining_worker_gets_nothing_new_and_keeps_what_it_has() {
+    let fleet = Fleet::start(2).await;
+    let order = fleet.order_of(1.0).await;
+    let worker = fleet.worker(&order[0]);
+    worker.answers(Answer::After(5 * SECOND));
+    let asking = fleet.start_asking(1.0).await;
+    worker.is(Presence::Draining);
+    pass(SECOND).await;
+    assert_eq!(fleet.served_by(1.0).await, order[1]);
+    // It listens no more, and still finishes what it was asked.
+    worker.is(Presence::Refusing);
+    let (result, _) = asking.await.unwrap();
+    assert_eq!(result.unwrap().served.worker, order[0]);
+    let drained = fleet.endpoint(&order[0]).await;
+    assert_eq!((drained.requests, drained.failures), (2, 0), "one was asked for its order");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_went_while_another_was_asked_is_not_asked() {
+    let fleet = Fleet::start(3).await;
+    let order = fleet.order_of(1.0).await;
+    fleet.worker(&order[0]).answers(Answer::Never);
+    let asking = fleet.start_asking(1.0).await;
+    fleet.worker(&order[1]).dies();
+    let (result, _) = asking.await.unwrap();
+    assert_eq!(result.unwrap().served.worker, order[2]);
+    assert_eq!(fleet.take_journal(), [order[0].clone(), order[2].clone()]);
+}
