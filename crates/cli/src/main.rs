@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod common;
 mod config;
 mod http;
 mod log;

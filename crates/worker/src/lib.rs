@@ -17,5 +17,5 @@ mod worker;
 
 pub use batchability::{Proof, prove};
 pub use config::{BatchingMode, CacheConfig, QueueConfig, WorkerConfig};
-pub use registry::ModelFile;
-pub use worker::{StartError, Worker};
+pub use registry::{ModelFile, StartError};
+pub use worker::Worker;

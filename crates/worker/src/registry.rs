@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use inferring_backend::Backend;
+use inferring_backend::{Backend, LoadError};
 use inferring_types::{InvalidName, ModelName, ServiceError};
 
 use crate::config::WorkerConfig;
 use crate::model::Model;
-use crate::worker::StartError;
 
 /// A model file and the name under which it is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +27,20 @@ impl ModelFile {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         Ok(Self { name: stem.parse()?, path: path.to_owned() })
     }
+}
+
+/// Why a worker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No model was named.
+    #[error("no model to serve")]
+    NoModel,
+    /// Two files have one name.
+    #[error("two models are named `{0}`: rename one of the files")]
+    SameName(ModelName),
+    /// A model could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
 }
 
 /// Loaded models in the order given; the first is the default one.

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use inferring_backend::{Backend, LoadError};
+use inferring_backend::Backend;
 use inferring_types::{
     BackendStatus, BatchStatus, BoxFuture, CacheOutcome, Deadline, Gauge, InferRequest,
-    InferResponse, InferenceService, ModelMetadata, ModelName, NamedTensor, NodeStatus, Served,
-    ServiceError, StatusSource, TensorName, WorkerId, WorkerStatus,
+    InferResponse, InferenceService, ModelMetadata, NamedTensor, NodeStatus, Served, ServiceError,
+    StatusSource, TensorName, WorkerId, WorkerStatus,
 };
 
 use crate::cache::{Answer, Lookup, ResultCache, Ticket};
 use crate::config::WorkerConfig;
-use crate::registry::{ModelFile, Registry};
+use crate::registry::{ModelFile, Registry, StartError};
 
 /// Serves the models of this process.
 pub struct Worker {
@@ -27,20 +27,6 @@ pub struct Worker {
     requests: AtomicU64,
     in_flight: Gauge,
     errors: AtomicU64,
-}
-
-/// Why a worker cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// No model was named.
-    #[error("no model to serve")]
-    NoModel,
-    /// Two files have one name.
-    #[error("two models are named `{0}`: rename one of the files")]
-    SameName(ModelName),
-    /// A model could not be loaded.
-    #[error(transparent)]
-    Load(#[from] LoadError),
 }
 
 impl Worker {

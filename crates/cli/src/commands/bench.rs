@@ -11,7 +11,7 @@ use inferring_loadgen::{
 };
 use inferring_types::{ModelName, Shape};
 
-use crate::args::Output;
+use crate::common::Output;
 use crate::node;
 
 #[derive(Debug, clap::Args)]

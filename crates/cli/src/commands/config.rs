@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::args::Common;
+use crate::common::Common;
 use crate::config::{self, Overrides};
 
 #[derive(Debug, clap::Args)]

@@ -9,7 +9,7 @@ use inferring_gateway::{Gateway, Member};
 use inferring_server::Server;
 use inferring_types::{NodeStatus, StatusSource, WorkerId};
 
-use crate::args::Common;
+use crate::common::Common;
 use crate::config::{self, Overrides};
 use crate::log;
 use crate::node::{self, Ready};

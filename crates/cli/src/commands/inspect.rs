@@ -11,7 +11,7 @@ use inferring_types::{BackendStatus, TensorSpec};
 use inferring_worker::{ModelFile, Proof, prove};
 use serde_json::json;
 
-use crate::args::{Common, Output};
+use crate::common::{Common, Output};
 use crate::config::{self, Overrides};
 use crate::log;
 

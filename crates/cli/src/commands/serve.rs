@@ -10,7 +10,7 @@ use inferring_server::Server;
 use inferring_types::{InferenceService, WorkerId};
 use inferring_worker::Worker;
 
-use crate::args::Common;
+use crate::common::Common;
 use crate::config::{self, Overrides};
 use crate::log;
 use crate::node::{self, Ready};

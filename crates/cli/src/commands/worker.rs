@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use inferring_server::Server;
 use inferring_types::{InferenceService, WorkerId};
 
-use crate::args::Common;
+use crate::common::Common;
 use crate::config::{self, Overrides};
 use crate::log;
 use crate::node::{self, Ready};

@@ -9,7 +9,7 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use serde::Serialize;
 
 use super::Config;
-use crate::args::Common;
+use crate::common::Common;
 
 /// Settings given on the command line.
 #[derive(Debug, Default)]

@@ -21,8 +21,8 @@ use super::facts::{
 };
 use super::system::{Listener, System, is_local, listener_at};
 use super::trial::{self, Trial};
-use crate::args::Common;
 use crate::commands::gateway::WorkerPlace;
+use crate::common::Common;
 use crate::config::{self, Config, Overrides};
 use crate::http::{Address, get};
 

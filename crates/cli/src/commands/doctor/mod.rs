@@ -22,7 +22,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::args::{Common, Output};
+use crate::common::{Common, Output};
 use crate::http::Address;
 use crate::{log, node};
 use check::Check;
