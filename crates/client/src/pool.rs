@@ -55,6 +55,8 @@ impl Pool {
         if outlived || idle.len() >= self.idle_max {
             idle.pop_front();
         }
-        idle.push_back(Idle { connection, since: now });
+        if idle.len() < self.idle_max {
+            idle.push_back(Idle { connection, since: now });
+        }
     }
 }

@@ -11,8 +11,8 @@ use inferring_protocol::rest::documents::{ErrorDocument, WorkerHealth};
 use inferring_protocol::rest::{Chunks, headers, v2};
 use inferring_protocol::status::error_from_http;
 use inferring_types::{
-    BoxFuture, InferRequest, InferResponse, InferenceService, ModelMetadata, NodeStatus,
-    ServiceError, StatusSource, WorkerStatus,
+    Blame, BoxFuture, ErrorKind, InferRequest, InferResponse, InferenceService, ModelMetadata,
+    NodeStatus, ServiceError, StatusSource, WorkerStatus,
 };
 
 use crate::config::ClientConfig;
@@ -64,10 +64,11 @@ impl RemoteWorker {
 
     async fn ask(&self, request: InferRequest) -> Result<InferResponse, ServiceError> {
         let RemoteModel { metadata, infer } = self.find(Some(request.model.as_str()))?;
-        let remaining = request.deadline.remaining(Instant::now());
         let message = v2::encode_request(&request);
-        let timeout = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX);
         let http = || {
+            // Asked for anew each time it is sent: connecting took some of it.
+            let remaining = request.deadline.remaining(Instant::now());
+            let timeout = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX);
             let mut http = Request::new(message.body.clone());
             *http.method_mut() = Method::POST;
             *http.uri_mut() = infer.clone();
@@ -86,7 +87,10 @@ impl RemoteWorker {
             return Err(error_of(&response));
         }
         let body = response.body();
-        let json_length = headers::json_length(response.headers(), body.len())?;
+        let json_length =
+            headers::json_length(response.headers(), body.len()).map_err(|error| {
+                ServiceError::failed("the worker's answer is malformed").caused_by(error)
+            })?;
         v2::decode_response(body, json_length, request.id, metadata)
     }
 
@@ -145,14 +149,14 @@ impl RemoteWorker {
         {
             match self.exchange_on(connection, request()).await {
                 Err(Unanswered { response_started: false, .. }) => {}
-                outcome => return outcome.map_err(|unanswered| self.unreachable(unanswered.error)),
+                outcome => return outcome.map_err(|unanswered| self.unanswered(unanswered.error)),
             }
         }
         let connection = Connection::open(&self.address, self.config.connect_timeout).await;
-        let connection = connection.map_err(|error| self.unreachable(error))?;
+        let connection = connection.map_err(|error| self.unanswered(error))?;
         self.exchange_on(connection, request())
             .await
-            .map_err(|unanswered| self.unreachable(unanswered.error))
+            .map_err(|unanswered| self.unanswered(unanswered.error))
     }
 
     async fn exchange_on(
@@ -166,7 +170,12 @@ impl RemoteWorker {
         Ok(response)
     }
 
-    fn unreachable(&self, error: ConnectionError) -> ServiceError {
+    fn unanswered(&self, error: ConnectionError) -> ServiceError {
+        if let ConnectionError::TooLarge { limit } = error {
+            // The worker is well, and another one would answer as much.
+            let message = format!("the worker's answer is larger than the limit of {limit} bytes");
+            return ServiceError::new(ErrorKind::Internal, Blame::Server, message);
+        }
         ServiceError::unreachable(format!("worker at {} does not answer", self.address))
             .caused_by(error)
     }

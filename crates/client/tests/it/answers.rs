@@ -1,0 +1,73 @@
+//! What a worker's answers are taken to mean.
+
+use inferring_client::ClientConfig;
+use inferring_types::{Blame, ErrorKind, InferenceService};
+
+use crate::fixture::{FakeWorker, Reply, good_body, request, response};
+
+#[tokio::test]
+async fn each_status_is_the_error_it_was_and_keeps_the_connection() {
+    use Blame::{Client, Server, WorkerFailed};
+    use ErrorKind::{
+        DeadlineExceeded, Internal, InvalidArgument, NotFound, Overloaded, TooLarge, Unavailable,
+    };
+    let worker = FakeWorker::start(ClientConfig::default()).await;
+    for (status, kind, blame, retryable) in [
+        ("400 Bad Request", InvalidArgument, Client, false),
+        ("404 Not Found", NotFound, Client, false),
+        ("413 Payload Too Large", TooLarge, Client, false),
+        ("429 Too Many Requests", Overloaded, Server, true),
+        ("500 Internal Server Error", Internal, WorkerFailed, true),
+        ("502 Bad Gateway", Internal, WorkerFailed, true),
+        ("503 Service Unavailable", Unavailable, Server, true),
+        ("504 Gateway Timeout", DeadlineExceeded, Server, false),
+        ("204 No Content", Internal, WorkerFailed, true),
+    ] {
+        let told = br#"{"error":"what went wrong","request_id":"request-1"}"#.as_slice();
+        let silent = b"<html>".as_slice();
+        let has_body = status != "204 No Content";
+        let without_document = format!("the worker answered {status}");
+        for (body, message) in [(told, "what went wrong"), (silent, &without_document)] {
+            let (body, message) =
+                if has_body { (body, message) } else { (b"".as_slice(), &*without_document) };
+            worker.replies([Reply::Bytes(response(status, "", body))]);
+            let error = worker.client.infer(request()).await.unwrap_err();
+            let verdict = (error.kind(), error.blame(), error.is_retryable());
+            assert_eq!(verdict, (kind, blame, retryable), "{status}");
+            assert_eq!(error.to_string(), message, "{status}");
+        }
+    }
+    assert!(worker.connections().iter().all(|&connection| connection == 1));
+}
+
+#[tokio::test]
+async fn a_malformed_answer_is_the_workers_fault_and_never_the_clients() {
+    let worker = FakeWorker::start(ClientConfig::default()).await;
+    let (fields, body) = good_body().await;
+    let beyond_the_body = "inference-header-content-length: 99999\r\n";
+    let shorter_tensor = &body[..body.len() - 1];
+    for (fields, body) in [
+        (beyond_the_body, &*body),
+        ("inference-header-content-length: many\r\n", &*body),
+        (&*fields, shorter_tensor),
+        ("", b"{}"),
+        ("", b"<html>"),
+        ("", b""),
+    ] {
+        worker.replies([Reply::Bytes(response("200 OK", fields, body))]);
+        let error = worker.client.infer(request()).await.unwrap_err();
+        let verdict = (error.kind(), error.blame(), error.is_retryable());
+        let expected = (ErrorKind::Internal, Blame::WorkerFailed, true);
+        assert_eq!(verdict, expected, "{fields:?}: {}", error.chain());
+        assert_eq!(error.to_string(), "the worker's answer is malformed");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_speak_http_is_unreachable() {
+    let worker = FakeWorker::start(ClientConfig::default()).await;
+    let babble = || Reply::BytesThenClose(b"220 ready for mail\r\n\r\n".to_vec());
+    worker.replies([babble(), babble()]);
+    let error = worker.client.infer(request()).await.unwrap_err();
+    assert_eq!(error.blame(), Blame::WorkerUnreachable, "{}", error.chain());
+}

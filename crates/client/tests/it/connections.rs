@@ -1,0 +1,132 @@
+//! When connections are opened, kept, given up, and when a request is sent again.
+
+use std::time::{Duration, Instant};
+
+use inferring_client::ClientConfig;
+use inferring_types::{Blame, ErrorKind, InferenceService, ServiceError, StatusSource};
+use tokio::net::TcpListener;
+
+use crate::fixture::{FakeWorker, Reply, client_of, good_answer, request, request_of, response};
+
+const AT_ONCE: Duration = Duration::ZERO;
+
+/// The worker is not there, and another one may do better.
+fn assert_unreachable(error: &ServiceError) {
+    let verdict = (error.kind(), error.blame(), error.is_retryable());
+    let expected = (ErrorKind::Unavailable, Blame::WorkerUnreachable, true);
+    assert_eq!(verdict, expected, "{}", error.chain());
+}
+
+#[tokio::test]
+async fn a_connection_serves_one_request_after_the_other_unless_none_may_be_kept() {
+    let never_idle = ClientConfig { idle_timeout: Duration::ZERO, ..ClientConfig::default() };
+    let none_kept = ClientConfig { idle_connections_max: 0, ..ClientConfig::default() };
+    for (config, connections) in
+        [(ClientConfig::default(), [1, 1, 1]), (never_idle, [2, 3, 4]), (none_kept, [2, 3, 4])]
+    {
+        // The first connection has carried the worker's status.
+        let worker = FakeWorker::start(config).await;
+        for _ in 0..3 {
+            worker.replies([Reply::Bytes(good_answer().await)]);
+            let answer = worker.client.infer(request()).await.unwrap();
+            assert_eq!(answer.outputs[0].tensor.to_f32(), Some(vec![42.0]));
+            assert_eq!(answer.served.worker.as_str(), "worker_1");
+        }
+        assert_eq!(worker.connections(), connections);
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_closes_under_a_request_costs_one_more_try_and_no_error() {
+    let worker = FakeWorker::start(ClientConfig::default()).await;
+    worker.replies([Reply::CloseAfter(AT_ONCE), Reply::Bytes(good_answer().await)]);
+    worker.client.infer(request()).await.unwrap();
+    assert_eq!(worker.connections(), [1, 2]);
+
+    // One that has closed before is not a failure either.
+    worker.replies([Reply::BytesThenClose(good_answer().await), Reply::Bytes(good_answer().await)]);
+    worker.client.infer(request()).await.unwrap();
+    worker.client.infer(request()).await.unwrap();
+    assert_eq!(worker.connections(), [1, 2, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_new_connection_that_closes_is_the_workers_failure() {
+    let worker = FakeWorker::start(ClientConfig::default()).await;
+    worker.replies([Reply::CloseAfter(AT_ONCE), Reply::CloseAfter(AT_ONCE)]);
+    assert_unreachable(&worker.client.infer(request()).await.unwrap_err());
+    assert_eq!(worker.connections(), [1, 2], "sent again once, and no more");
+    worker.replies([Reply::CloseAfter(AT_ONCE)]);
+    assert_unreachable(&worker.client.infer(request()).await.unwrap_err());
+    assert_eq!(worker.connections(), [1, 2, 3], "there was no idle connection to blame");
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_an_error_and_not_asked_for_again() {
+    let worker = FakeWorker::start(ClientConfig::default()).await;
+    let whole = good_answer().await;
+    worker.replies([
+        Reply::Bytes(whole.clone()),
+        Reply::BytesThenClose(whole[..whole.len() - 1].to_vec()),
+        Reply::Bytes(whole),
+    ]);
+    worker.client.infer(request()).await.unwrap();
+    assert_unreachable(&worker.client.infer(request()).await.unwrap_err());
+    assert_eq!(worker.connections(), [1, 1]);
+    worker.client.infer(request()).await.unwrap();
+    assert_eq!(worker.connections(), [1, 1, 2]);
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_an_unreachable_worker() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = client_of(listener.local_addr().unwrap(), ClientConfig::default());
+    drop(listener);
+    let error = client.status().await.unwrap_err();
+    assert_unreachable(&error);
+    assert!(error.chain().to_string().contains("refused"), "{}", error.chain());
+    // Nobody could tell it of a model yet.
+    let error = client.infer(request()).await.unwrap_err();
+    assert_eq!((error.kind(), error.blame()), (ErrorKind::Unavailable, Blame::Server));
+}
+
+#[tokio::test]
+async fn what_remains_of_the_deadline_is_sent_along_and_is_less_when_sent_again() {
+    let worker = FakeWorker::start(ClientConfig::default()).await;
+    let held = Duration::from_millis(200);
+    worker.replies([Reply::CloseAfter(held), Reply::Bytes(good_answer().await)]);
+    let arrived = Instant::now().checked_sub(Duration::from_secs(2)).unwrap();
+    worker.client.infer(request_of(arrived)).await.unwrap();
+    let timeouts: Vec<_> = worker.seen().iter().map(|seen| seen.timeout().unwrap()).collect();
+    assert!((1..=3000).contains(&timeouts[0]), "{timeouts:?}");
+    assert!(timeouts[1] <= timeouts[0].saturating_sub(200), "{timeouts:?}");
+}
+
+#[tokio::test]
+async fn an_answer_over_the_limit_is_refused_and_is_not_the_workers_fault() {
+    let limit = 16 * 1024;
+    let config =
+        ClientConfig { response_size_max: bytesize::ByteSize::b(limit), ..ClientConfig::default() };
+    let worker = FakeWorker::start(config).await;
+    let size = usize::try_from(limit).unwrap() + 1;
+    let announced = response("200 OK", "", &vec![b'x'; size]);
+    let mut unannounced = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    for _ in 0..=limit / 1024 {
+        unannounced.extend_from_slice(b"400\r\n");
+        unannounced.extend_from_slice(&[b'x'; 1024]);
+        unannounced.extend_from_slice(b"\r\n");
+    }
+    for oversized in [announced, unannounced] {
+        // Nothing follows: who waited for the end would wait for ever.
+        worker.replies([Reply::Bytes(oversized), Reply::Bytes(good_answer().await)]);
+        let error = worker.client.infer(request()).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the worker's answer is larger than the limit of 16384 bytes"
+        );
+        let verdict = (error.kind(), error.blame(), error.is_retryable());
+        assert_eq!(verdict, (ErrorKind::Internal, Blame::Server, false));
+        worker.client.infer(request()).await.unwrap();
+    }
+    assert_eq!(worker.connections(), [1, 2, 2, 3], "what is left of such an answer is not read");
+}
