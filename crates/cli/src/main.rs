@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod common;
 mod config;
+mod descriptors;
 mod http;
 mod log;
 mod node;
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
     // Before any thread exists: the environment is read-only from here on.
     inferring_backend::ort::disable_telemetry();
     let args = Args::parse();
+    descriptors::raise_limit();
     let outcome = match args.command {
         Command::Serve(serve) => commands::serve::run(serve, &args.common),
         Command::Worker(worker) => commands::worker::run(worker, &args.common),
