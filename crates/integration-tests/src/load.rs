@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Client};
@@ -156,6 +157,14 @@ fn ask(client: &Client, question: Question, headers: &[(&str, &str)], n: u64) ->
         .map_err(|error| error.to_string())
         .and_then(|answer| question.check(n, &answer));
     Sample { asked, elapsed: asked.elapsed(), result }
+}
+
+/// Lets this process have as many connections open as the system allows: a test that is a
+/// thousand clients needs more than the thousand that processes usually start with.
+pub fn allow_many_connections() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    setrlimit(Resource::Nofile, raised).expect("a process may raise its limit to its maximum");
 }
 
 /// Asks questions `numbers`, all at the same time, each on a connection of its own.

@@ -153,6 +153,7 @@ fn wrong_paths_methods_and_header_fields_are_told_what_was_expected() {
     for (name, value) in [
         ("x-request-id", ""),
         ("x-request-id", "two words"),
+        ("x-request-id", "a\ttab"),
         ("x-request-id", &long),
         ("x-request-timeout-ms", ""),
         ("x-request-timeout-ms", "soon"),

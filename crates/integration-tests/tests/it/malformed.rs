@@ -1,11 +1,14 @@
 //! What clients do wrong is never held against a worker.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use inferring_integration_tests::client::Client;
 use inferring_integration_tests::faults::send_raw;
-use inferring_integration_tests::models::{self, SETOSA};
+use inferring_integration_tests::models::{self, SETOSA, SLOW_DOUBLE};
 use inferring_integration_tests::v2::Message;
+use inferring_integration_tests::waiting::{LONG, wait_until};
 use serde_json::json;
 
 use crate::cluster;
@@ -82,6 +85,40 @@ fn malformed_requests_open_no_breaker_and_the_next_good_one_is_answered() {
         assert_eq!(worker["failures"], 0, "{worker}");
     }
     assert_eq!(stats["reachable_workers"], 3);
+}
+
+#[test]
+fn clients_that_hang_up_count_against_no_worker_and_leave_nothing_behind() {
+    let cluster = cluster().models([models::named("slow")]).start();
+    let client = cluster.client();
+    for round in 0..3 {
+        let in_flight = |count: u64| {
+            let stats = client.stats();
+            let workers = stats["workers"].as_array().unwrap().iter();
+            workers.map(|worker| worker["in_flight"].as_u64().unwrap()).sum::<u64>() >= count
+        };
+        let hasty: Vec<_> = (0..20).map(|n| ask_slowly(&client, 100 * round + n)).collect();
+        wait_until("workers are at it", LONG, || in_flight(1));
+        drop(hasty);
+        wait_until("nothing is in flight", LONG, || !in_flight(1));
+    }
+    wait_until("workers are done", LONG, || {
+        cluster.sum("in_flight") == 0 && cluster.sum("batch_processor/queued") == 0
+    });
+    cluster.assert_breakers_closed();
+    let stats = client.stats();
+    assert!(stats["workers"].as_array().unwrap().iter().all(|worker| worker["failures"] == 0));
+    let answer = client.post_json(&SLOW_DOUBLE.path(), &SLOW_DOUBLE.body(7777));
+    SLOW_DOUBLE.check(7777, &answer).unwrap();
+}
+
+/// A connection on which a question was sent, and nothing read yet.
+fn ask_slowly(client: &Client, n: u64) -> TcpStream {
+    let body = SLOW_DOUBLE.body(n).to_string();
+    let head = format!("POST /infer HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+    let mut stream = TcpStream::connect(client.address()).unwrap();
+    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    stream
 }
 
 #[track_caller]

@@ -54,6 +54,26 @@ fn an_equal_request_meets_its_equals_in_whatever_form_it_comes() {
 }
 
 #[test]
+fn an_input_that_differs_anywhere_is_another_question() {
+    let cluster = cluster().models([models::named("uint8_sum")]).start();
+    let client = cluster.client();
+    let mut row = vec![0_u8; 4096];
+    let ask = |row: &[u8], shape: [usize; 2]| {
+        client.post_json("/infer", &json!({"input_data": row, "shape": shape})).ok()
+    };
+    assert_eq!(ask(&row, [1, 4096])["output_data"], json!([0.0]));
+    for position in [0, 1, 7, 63, 64, 127, 1000, 1023, 2048, 3333, 4094, 4095] {
+        row[position] = 1;
+        let answer = ask(&row, [1, 4096]);
+        assert_eq!((&answer["output_data"], &answer["cached"]), (&json!([1.0]), &json!(false)));
+        row[position] = 0;
+    }
+    // Nor are equal bytes in another shape the same question.
+    let answer = ask(&row, [2, 2048]);
+    assert_eq!((&answer["output_data"], &answer["cached"]), (&json!([0.0, 0.0]), &json!(false)));
+}
+
+#[test]
 fn different_requests_spread_over_all_workers() {
     let cluster = cluster().models([models::named("int64_scale")]).start();
     let client = cluster.client();

@@ -4,6 +4,7 @@ use std::sync::{Arc, Barrier};
 
 use inferring_integration_tests::client::{Answer, Client};
 use inferring_integration_tests::cluster::{Cluster, ClusterPlan};
+use inferring_integration_tests::load::allow_many_connections;
 use inferring_integration_tests::models::{self, SLOW_DOUBLE};
 
 use crate::cluster;
@@ -16,6 +17,7 @@ fn slow() -> ClusterPlan {
 
 /// The same question from a thousand clients, each on a connection of its own.
 fn ask_a_thousand_times(cluster: &Cluster) -> Vec<Answer> {
+    allow_many_connections();
     let start = Arc::new(Barrier::new(CLIENTS));
     let address = cluster.gateway().address();
     let ask = || {

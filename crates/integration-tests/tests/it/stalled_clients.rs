@@ -7,10 +7,12 @@ use std::time::Duration;
 use inferring_integration_tests::client::Client;
 use inferring_integration_tests::faults::Stall;
 use inferring_integration_tests::load::quantile;
-use inferring_integration_tests::models::{self, TRIPLE};
+use inferring_integration_tests::models::{self, SETOSA, TRIPLE};
+use inferring_integration_tests::process::Launch;
 use inferring_integration_tests::waiting::{LONG, wait_until};
+use serde_json::json;
 
-use crate::{cluster, serving};
+use crate::{PROGRAM, cluster, serving};
 
 /// The 99th percentile of 100 good requests, one after the other: the median of five rounds,
 /// since the machine may be busy with other things now and then.
@@ -48,6 +50,19 @@ fn stalled_connections_do_not_delay_others() {
     }
     cluster.assert_breakers_closed();
     assert_eq!(client.stats()["reachable_workers"], 3);
+}
+
+#[test]
+fn a_process_takes_more_connections_than_it_was_started_to_have_files() {
+    // As most systems start a process: a low limit, which it may raise itself.
+    let limited = "ulimit -Sn 256; exec \"$0\" \"$@\"";
+    let worker = Launch::new("sh", ["-c", limited, PROGRAM, "worker", "--listen", "127.0.0.1:0"])
+        .arg(models::iris())
+        .start();
+    let _silent: Vec<_> = (0..400).map(|_| Stall::Silent.connect(worker.address())).collect();
+    let answer = worker.client().post_json("/infer", &json!({ "input_data": SETOSA }));
+    assert!(answer.elapsed < Duration::from_secs(10), "{:?}", answer.elapsed);
+    answer.ok();
 }
 
 #[test]
