@@ -42,9 +42,9 @@ pub(crate) fn run(args: GatewayArgs, common: &Common) -> anyhow::Result<ExitCode
         .iter()
         .map(|text| member(text, &config.client))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    let gateway = Gateway::new(members, config.gateway.clone())?;
     node::control_runtime()?.block_on(async {
         let server = Server::bind(&config.listen.gateway)?;
-        let gateway = Gateway::new(members, config.gateway.clone())?;
         let _probes = gateway.start_probes().await;
         let ready = Ready { what: "gateway", detail: describe(&gateway).await };
         let draining = gateway.clone();
