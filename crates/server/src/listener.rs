@@ -78,8 +78,10 @@ impl Server {
     ) -> io::Result<usize> {
         let (close, closing) = watch::channel(false);
         let (delay, timeout) = (config.drain_delay, config.drain_timeout);
+        // All places are taken at the end, and no more than this can be taken at a time.
         let places = config.connections_max.get().min(Semaphore::MAX_PERMITS);
-        let limit = Arc::new(Semaphore::new(places));
+        let places = u32::try_from(places).unwrap_or(u32::MAX);
+        let limit = Arc::new(Semaphore::new(places as usize));
         let count = config.thread_count();
         let threads = Threads::start(count, &Arc::new(Serving { node, config, closing }))?;
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
@@ -93,13 +95,12 @@ impl Server {
         }
         accept_waiting(listener, &threads, &limit).await;
         let _ = close.send(true);
-        let all_places = u32::try_from(places).unwrap_or(u32::MAX);
-        let ended = tokio::time::timeout(timeout, limit.acquire_many(all_places)).await;
+        let ended = tokio::time::timeout(timeout, limit.acquire_many(places)).await;
         if ended.is_ok() {
             threads.join();
             return Ok(0);
         }
-        let cut = places - limit.available_permits();
+        let cut = places as usize - limit.available_permits();
         warn!(connections = cut, "connections cut: they took longer than the drain time-out");
         Ok(cut)
     }

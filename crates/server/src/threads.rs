@@ -65,6 +65,16 @@ impl Threads {
     }
 }
 
+/// A connection counted on its thread until this is dropped. A defect that panics must not leave
+/// the thread looking busier than it is.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 async fn serve(
     mut inbox: mpsc::Receiver<Accepted>,
     serving: Arc<Serving>,
@@ -75,17 +85,77 @@ async fn serve(
         tokio::select! {
             accepted = inbox.recv() => {
                 let Some(Accepted { stream, permit }) = accepted else { break };
-                let (serving, count) = (serving.clone(), count.clone());
+                let (serving, counted) = (serving.clone(), Counted(count.clone()));
                 connections.spawn(async move {
+                    let _place = (permit, counted);
                     if let Ok(stream) = TcpStream::from_std(stream) {
                         connection::serve(stream, &serving).await;
                     }
-                    count.fetch_sub(1, Ordering::Relaxed);
-                    drop(permit);
                 });
             }
             Some(_) = connections.join_next() => {}
         }
     }
     while connections.join_next().await.is_some() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use inferring_types::{
+        BoxFuture, InferRequest, InferResponse, InferenceService, ModelMetadata, NodeStatus,
+        ServiceError, StatusSource,
+    };
+    use tokio::sync::{Semaphore, watch};
+
+    use super::*;
+    use crate::config::ServerConfig;
+
+    /// A node with a defect.
+    struct Defective;
+
+    impl InferenceService for Defective {
+        fn models(&self) -> Vec<Arc<ModelMetadata>> {
+            Vec::new()
+        }
+
+        fn model(&self, _: Option<&str>) -> Result<Arc<ModelMetadata>, ServiceError> {
+            Err(ServiceError::not_found("none"))
+        }
+
+        fn infer(&self, _: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
+            panic!("a defect")
+        }
+    }
+
+    impl StatusSource for Defective {
+        fn status(&self) -> BoxFuture<'_, Result<NodeStatus, ServiceError>> {
+            panic!("a defect")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_panics_gives_its_place_back() {
+        let (_close, closing) = watch::channel(false);
+        let (node, config) = (Arc::new(Defective), ServerConfig::default());
+        let serving = Arc::new(Serving { node, config, closing });
+        let threads = Threads::start(NonZeroUsize::MIN, &serving).unwrap();
+        let limit = Arc::new(Semaphore::new(1));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let permit = limit.clone().try_acquire_owned().unwrap();
+        threads.hand_over(Accepted { stream, permit }).await;
+        client.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        client.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        // Closed without an answer, one way or the other.
+        let _ = client.read_to_end(&mut answer);
+        assert_eq!(answer, b"");
+        let connections = threads.0[0].connections.clone();
+        threads.join();
+        assert_eq!((connections.load(Ordering::Relaxed), limit.available_permits()), (0, 1));
+    }
 }
