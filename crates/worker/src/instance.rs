@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use inferring_backend::{ExecuteError, Session};
 use inferring_types::{Blame, ErrorKind, ServiceError, Tensor, TensorSpec};
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::batcher::{Batch, Batcher};
 
@@ -23,7 +23,12 @@ impl Instance {
     /// Runs batches until the batcher is closed and empty.
     pub(crate) fn run(mut self) {
         while let Some(batch) = self.batcher.next_batch() {
-            self.serve(batch);
+            // A defect of this crate costs the batch in hand: whoever waits for it is told when
+            // it is dropped. It must not cost the instance, behind which requests would go on to
+            // queue in vain.
+            if catch_unwind(AssertUnwindSafe(|| self.serve(batch))).is_err() {
+                error!("a batch was lost to a panic outside of the engine");
+            }
         }
     }
 

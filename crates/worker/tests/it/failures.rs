@@ -1,8 +1,9 @@
 //! Runs that fail: whose fault it is, and that nobody else pays for it.
 
+use bytes::Bytes;
 use inferring_backend::fake::FakeBackend;
-use inferring_types::{Blame, ErrorKind, InferenceService as _};
-use inferring_worker::{QueueConfig, WorkerConfig};
+use inferring_types::{Blame, DataType, ErrorKind, InferenceService as _, Tensor};
+use inferring_worker::{BatchingMode, QueueConfig, WorkerConfig};
 
 use crate::fixture::{
     Fixture, FunctionBackend, PATIENCE, queueing, request, row, row_answer, shape, start, values,
@@ -96,6 +97,53 @@ async fn a_panic_in_the_engine_does_not_end_the_instance() {
     }
     assert_eq!(values(&fixture.ask(row(1.0)).await), row_answer(1.0));
     assert_eq!(fixture.engine.running(), 0);
+}
+
+/// Memory that panics when it is freed: after the run, while the worker splits its outputs.
+struct PanicsWhenFreed(Vec<u8>);
+
+impl AsRef<[u8]> for PanicsWhenFreed {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for PanicsWhenFreed {
+    fn drop(&mut self) {
+        panic!("told to panic when freed");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_beside_the_engine_costs_its_batch_and_not_the_instance() {
+    let backend = FunctionBackend {
+        shape: shape(&[None, Some(1)]),
+        function: |inputs| match inputs[0].to_f32().unwrap()[..] {
+            [a, b] if a == POISON || b == POISON => {
+                let data = Bytes::from_owner(PanicsWhenFreed(vec![0; 8]));
+                Ok(vec![Tensor::new(DataType::Fp32, [2, 1].into(), data).unwrap()])
+            }
+            _ => Ok(inputs.to_vec()),
+        },
+    };
+    let pairs = QueueConfig {
+        mode: BatchingMode::Rows,
+        size_max: 2.try_into().unwrap(),
+        delay_max: 100 * PATIENCE,
+        dispatch_when_idle: false,
+        ..QueueConfig::default()
+    };
+    let worker = start(&["model"], &backend, &queueing(pairs));
+    let pair = |numbers: [f32; 2]| {
+        let [a, b] = numbers.map(|number| worker.infer(request([1, 1], &[number])));
+        within_patience(async { tokio::join!(a, b) })
+    };
+    let (a, b) = pair([1.0, POISON]).await;
+    for error in [a.unwrap_err(), b.unwrap_err()] {
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unavailable, true));
+    }
+    let (a, b) = pair([1.0, 2.0]).await;
+    assert_eq!((values(&a), values(&b)), (vec![1.0], vec![2.0]));
 }
 
 /// Nobody found inputs at load that this model runs; the first that it runs is remembered.
