@@ -43,7 +43,8 @@ pub(crate) async fn run<'a>(
                 if matches!(outcome, Outcome::Unreachable | Outcome::Failed) {
                     endpoint.count_failure();
                 }
-                if !error.is_retryable() {
+                // The model is known here: a worker that lacks it has lost it since it was probed.
+                if !error.is_retryable() && error.kind() != ErrorKind::NotFound {
                     return Some(Err(error));
                 }
                 last_error = Some(error);
@@ -70,7 +71,7 @@ async fn ask(
             (result, outcome)
         }
         () = lost => {
-            let error = format!("worker {} became unreachable", endpoint.id());
+            let error = format!("worker {} fell silent", endpoint.id());
             (Err(ServiceError::unreachable(error)), Outcome::Unreachable)
         }
         () = tokio::time::sleep_until(patience.into()) => {

@@ -117,15 +117,16 @@ impl Endpoint {
         }
     }
 
-    /// Takes note of a probe that failed. Requests in flight to a worker that has become
-    /// unreachable are told, so that they can be sent elsewhere.
+    /// Takes note of a probe that failed. Requests in flight to a worker that has fallen silent
+    /// are told, so that they can be sent elsewhere. Those to one that refuses are not: either it
+    /// is dead, and their connections break by themselves, or it is stopping and answers them.
     pub(crate) fn probe_failed(&self, error: &ServiceError, definite: bool) {
-        if self.exclude(error.chain().to_string(), definite) {
+        if self.exclude(error.chain().to_string(), definite) && !definite {
             self.lost.notify_waiters();
         }
     }
 
-    /// Completes when the worker becomes unreachable after this call.
+    /// Completes when the worker falls silent after this call.
     pub(crate) fn lost(&self) -> Notified<'_> {
         self.lost.notified()
     }

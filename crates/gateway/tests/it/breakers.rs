@@ -9,10 +9,10 @@ async fn errors_that_are_no_workers_fault_are_answered_and_count_against_nobody(
     let too_large = ServiceError::new(ErrorKind::TooLarge, Blame::Client, "too large");
     let cases = [
         (ServiceError::invalid("a client's mistake"), 1),
-        (ServiceError::not_found("no such output"), 1),
         (too_large, 1),
         (ServiceError::deadline_exceeded("too late"), 1),
-        // Another worker may have room.
+        // Another worker may have the model, or room.
+        (ServiceError::not_found("no such model"), 3),
         (ServiceError::overloaded("the queue is full"), 3),
         (ServiceError::unavailable("draining"), 3),
     ];
