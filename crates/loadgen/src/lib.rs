@@ -1,6 +1,6 @@
 //! Load for an inference server, open or closed loop, and an honest report of what it measured.
 //!
-//! [`bench`] is a whole benchmark: it learns the model's input from the server, makes inputs
+//! [`bench()`] is a whole benchmark: it learns the model's input from the server, makes inputs
 //! that fit ([`Workload`]), sends them by a [`Schedule`], and gives a [`Report`].
 //!
 //! A generator distorts what it measures in two ways. It may wait for a slow server instead of

@@ -110,9 +110,9 @@ async fn what_does_not_fit_the_model_is_refused_and_never_runs() {
             "got INT32",
         ),
         (
-            InferRequest { inputs: named("inptu", good()), ..row(0.0) },
+            InferRequest { inputs: named("input_2", good()), ..row(0.0) },
             ErrorKind::InvalidArgument,
-            "no input `inptu`: expected `input`",
+            "no input `input_2`: expected `input`",
         ),
         (
             InferRequest { inputs: Vec::new(), ..row(0.0) },
@@ -125,9 +125,9 @@ async fn what_does_not_fit_the_model_is_refused_and_never_runs() {
             "no output `outptu`: it has output",
         ),
         (
-            InferRequest { model: "modle".parse().unwrap(), ..row(0.0) },
+            InferRequest { model: "other".parse().unwrap(), ..row(0.0) },
             ErrorKind::NotFound,
-            "no model `modle`: this server has model",
+            "no model `other`: this server has model",
         ),
     ] {
         let error = fixture.ask(wrong).await.unwrap_err();
