@@ -1,7 +1,7 @@
 //! What goes wrong in the field, made to happen: processes that die, hang or are told to stop,
 //! and clients that stall or do not speak HTTP.
 
-use std::io::{Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -94,11 +94,30 @@ pub fn send_raw(address: SocketAddr, bytes: &[u8], patience: Duration) -> RawAns
         match stream.read(&mut buffer) {
             Ok(0) => break true,
             Ok(length) => read.extend_from_slice(&buffer[..length]),
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break true,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => break true,
             Err(_) => break false,
         }
     };
     RawAnswer { text: String::from_utf8_lossy(&read).into_owned(), closed }
+}
+
+/// Reads one answer of a length that it states, head and body, and nothing behind it.
+///
+/// # Errors
+/// Where the connection ends before.
+pub fn read_answer(stream: &mut TcpStream) -> io::Result<String> {
+    let mut text = Vec::new();
+    let mut byte = [0];
+    while !text.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte)?;
+        text.push(byte[0]);
+    }
+    let head = String::from_utf8(text).map_err(io::Error::other)?;
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length = length.and_then(|length| length.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body)?;
+    Ok(head + &String::from_utf8_lossy(&body))
 }
 
 /// What came back for raw bytes.

@@ -1,8 +1,12 @@
-//! A client's connection that notices when the client no longer reads.
+//! A client's connection that knows what TCP does to clients, and clients to servers.
 //!
-//! A client that sends requests and reads no answers would otherwise hold its connection, its
-//! place under the limit and the answer's memory for ever: nothing else has a deadline once an
-//! answer is being sent.
+//! A client that sends requests and reads no answers would hold its connection, its place under
+//! the limit and the answer's memory for ever: nothing else has a deadline once an answer is
+//! being sent. So writing has one.
+//!
+//! A client whose request is refused before it has sent all of it goes on sending. Were the
+//! connection closed on that, the system would answer with a reset, and the client would see a
+//! broken pipe instead of the refusal. So what it still sends is read and thrown away.
 
 use std::io;
 use std::pin::Pin;
@@ -15,23 +19,54 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use crate::config::ServerConfig;
+
 /// The connection. Writing to it fails once the client has taken nothing for the time-out.
 pub(crate) struct ClientStream {
     stream: TcpStream,
     write_timeout: Duration,
     /// Runs while the client takes nothing.
     patience: Option<Pin<Box<Sleep>>>,
-    is_blocked: Arc<AtomicBool>,
+    linger_timeout: Duration,
+    /// Runs while what the client still sends is thrown away.
+    lingering: Option<Pin<Box<Sleep>>>,
+    state: Arc<State>,
+}
+
+/// What is known of a connection while another has it.
+#[derive(Default)]
+pub(crate) struct State {
+    is_blocked: AtomicBool,
+    expects_more: AtomicBool,
+}
+
+impl State {
+    /// Whether an answer waits for the client to read.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.is_blocked.load(Ordering::Relaxed)
+    }
+
+    /// Lets the connection's end wait for a client that has not sent all of its request.
+    pub(crate) fn expect_more(&self) {
+        self.expects_more.store(true, Ordering::Relaxed);
+    }
 }
 
 impl ClientStream {
-    pub(crate) fn new(stream: TcpStream, write_timeout: Duration) -> Self {
-        Self { stream, write_timeout, patience: None, is_blocked: Arc::default() }
+    pub(crate) fn new(stream: TcpStream, config: &ServerConfig) -> Self {
+        Self {
+            stream,
+            write_timeout: config.write_timeout,
+            patience: None,
+            linger_timeout: config.body_timeout,
+            lingering: None,
+            state: Arc::default(),
+        }
     }
 
-    /// Tells at any later time whether an answer waits for the client to read.
-    pub(crate) fn is_blocked(&self) -> Arc<AtomicBool> {
-        self.is_blocked.clone()
+    /// What is known of it at any later time.
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.state.clone()
     }
 
     /// What became of a write, unless the client's time is over.
@@ -42,11 +77,11 @@ impl ClientStream {
     ) -> Poll<io::Result<usize>> {
         if written.is_ready() {
             if self.patience.take().is_some() {
-                self.is_blocked.store(false, Ordering::Relaxed);
+                self.state.is_blocked.store(false, Ordering::Relaxed);
             }
             return written;
         }
-        self.is_blocked.store(true, Ordering::Relaxed);
+        self.state.is_blocked.store(true, Ordering::Relaxed);
         let timeout = self.write_timeout;
         let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         ready!(patience.as_mut().poll(cx));
@@ -92,6 +127,33 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        if self.state.expects_more.load(Ordering::Relaxed) {
+            ready!(self.poll_discard(cx));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl ClientStream {
+    /// Throws away what the client sends until it closes, or its time is over.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        /// What is read in one go, so that others on this thread have their turn.
+        const READS_MAX: usize = 16;
+        let timeout = self.linger_timeout;
+        let time = self.lingering.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        if time.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut buffer = [0; 16 * 1024];
+        for _ in 0..READS_MAX {
+            let mut read = ReadBuf::new(&mut buffer);
+            let outcome = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read));
+            if outcome.is_err() || read.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use http::header::CONNECTION;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -27,15 +28,18 @@ pub(crate) struct Serving {
 pub(crate) async fn serve(stream: TcpStream, serving: &Serving) {
     // Without it, an answer would wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
-    let stream = ClientStream::new(stream, serving.config.write_timeout);
-    let is_blocked = stream.is_blocked();
+    let stream = ClientStream::new(stream, &serving.config);
+    let state = stream.state();
     let is_answering = AtomicBool::new(false);
     let answer = service_fn(|request| {
         is_answering.store(true, Ordering::Relaxed);
-        let is_answering = &is_answering;
+        let (is_answering, state) = (&is_answering, &state);
         async move {
             let answer = rest::answer(&*serving.node, &serving.config, request).await;
             is_answering.store(false, Ordering::Relaxed);
+            if answer.headers().contains_key(CONNECTION) {
+                state.expect_more();
+            }
             Ok::<_, Infallible>(answer)
         }
     });
@@ -49,7 +53,7 @@ pub(crate) async fn serve(stream: TcpStream, serving: &Serving) {
         ended = connection.as_mut() => ended,
         () = told_to_close(serving.closing.clone()) => {
             connection.as_mut().graceful_shutdown();
-            if !is_answering.load(Ordering::Relaxed) && !is_blocked.load(Ordering::Relaxed) {
+            if !is_answering.load(Ordering::Relaxed) && !state.is_blocked() {
                 // Nothing was asked that is not answered. Without this, a client in the middle
                 // of a request's head would be waited for.
                 return;

@@ -2,13 +2,16 @@
 //! expected.
 
 use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use inferring_integration_tests::client::{Answer, Client};
 use inferring_integration_tests::cluster::{Cluster, ClusterPlan};
-use inferring_integration_tests::faults::send_raw;
+use inferring_integration_tests::faults::{read_answer, send_raw};
 use inferring_integration_tests::models::{self, SETOSA};
 use inferring_integration_tests::v2::Message;
+use inferring_integration_tests::waiting::LONG;
 use serde_json::{Value, json};
 
 use crate::cluster;
@@ -321,5 +324,58 @@ fn by_default_a_body_of_more_than_64_mebibytes_is_refused_before_it_is_sent() {
         // One byte less is waited for.
         let under = send_raw(address, head(64 << 20).as_bytes(), Duration::from_millis(200));
         assert_eq!((under.status(), under.closed), (None, false), "{under:?}");
+    }
+}
+
+#[test]
+fn a_client_that_sends_all_of_a_body_over_the_limit_still_reads_why_it_is_refused() {
+    let limit = "server.body_size_max=1MiB";
+    let cluster = cluster().workers(1).worker_setting(limit).gateway_setting(limit).start();
+    let body = vec![b' '; 16 << 20];
+    for client in [cluster.worker(1).client(), cluster.client()] {
+        for path in ["/infer", "/no/such/path"] {
+            // A client that reads nothing before it has sent everything.
+            let mut stream = TcpStream::connect(client.address()).unwrap();
+            stream.set_read_timeout(Some(LONG)).unwrap();
+            let length = body.len();
+            let head =
+                format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(&body).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            let status = if path == "/infer" { 413 } else { 404 };
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+            assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+            assert!(answer.ends_with("}"), "cut: {answer}");
+        }
+    }
+}
+
+#[test]
+fn a_refused_client_keeps_its_connection_where_its_request_was_small() {
+    let cluster = cluster().workers(1).start();
+    let question = json!({ "input_data": SETOSA }).to_string();
+    for address in [cluster.worker(1).address(), cluster.gateway().address()] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        for n in 0..200 {
+            let (path, field, status) = match n % 4 {
+                0 => ("/no/such/path", "", 404),
+                1 => ("/health", "", 405),
+                2 => ("/infer", "X-Request-Timeout-Ms: soon\r\n", 400),
+                _ => ("/infer", "", 200),
+            };
+            // The body in a packet of its own, as most clients send it.
+            let length = question.len();
+            let head =
+                format!("POST {path} HTTP/1.1\r\nHost: x\r\n{field}Content-Length: {length}");
+            stream.write_all(format!("{head}\r\n\r\n").as_bytes()).unwrap();
+            stream.write_all(question.as_bytes()).unwrap();
+            let answer = read_answer(&mut stream).unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
+            assert!(!answer.contains("connection: close"), "{answer}");
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! Whoever is asked to stop finishes what is in its hands, and ends well.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use inferring_integration_tests::faults::Stall;
+use inferring_integration_tests::faults::{Stall, read_answer};
 use inferring_integration_tests::load::{Load, ask_together};
 use inferring_integration_tests::models::{self, SETOSA, SLOW_DOUBLE, TRIPLE};
 use inferring_integration_tests::waiting::{LONG, wait_until};
@@ -80,13 +80,7 @@ fn send_question(stream: &mut TcpStream, n: usize) {
 /// The status of an answer that comes whole; `None` where the connection ends before.
 fn read_status(stream: &mut TcpStream) -> Option<u16> {
     stream.set_read_timeout(Some(LONG)).unwrap();
-    let mut text = Vec::new();
-    let mut byte = [0];
-    while !text.ends_with(b"}") {
-        stream.read_exact(&mut byte).ok()?;
-        text.push(byte[0]);
-    }
-    String::from_utf8(text).ok()?.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
+    read_answer(stream).ok()?.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub(super) async fn plain(
     config: &ServerConfig,
     model: Option<&str>,
     head: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
 ) -> Response<Chunks> {
     let mut intake = Intake::new(config);
     let result = async {
@@ -50,7 +50,7 @@ pub(super) async fn v2(
     config: &ServerConfig,
     model: &str,
     head: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
 ) -> Response<Chunks> {
     let mut intake = Intake::new(config);
     let result = async {
@@ -99,7 +99,7 @@ impl<'a> Intake<'a> {
     }
 
     /// Reads the head's meaning and the whole body.
-    async fn receive(&mut self, head: &Parts, body: Incoming) -> Result<Bytes, ServiceError> {
+    async fn receive(&mut self, head: &Parts, body: &mut Incoming) -> Result<Bytes, ServiceError> {
         self.id = headers::request_id(&head.headers)?;
         self.timeout = headers::timeout(&head.headers)?;
         let limit = usize::try_from(self.config.body_size_max.as_u64()).unwrap_or(usize::MAX);

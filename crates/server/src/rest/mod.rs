@@ -4,12 +4,15 @@ mod infer;
 mod route;
 mod status;
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use inferring_protocol::rest::documents::ErrorDocument;
-use inferring_protocol::rest::{Chunks, headers};
+use inferring_protocol::rest::{Chunks, collect, headers};
 use inferring_protocol::status::{http_status, retry_after_seconds};
 use inferring_types::{Blame, ErrorKind, RequestId, ServiceError};
 use serde::Serialize;
@@ -19,13 +22,36 @@ use crate::Node;
 use crate::config::ServerConfig;
 use route::{Route, RouteError};
 
-/// Answers one request. Every failure is an answer too.
+/// Answers one request. Every failure is an answer too. An answer that was made without reading
+/// the request to its end says that the connection is to be closed.
 pub(crate) async fn answer(
     node: &dyn Node,
     config: &ServerConfig,
     request: Request<Incoming>,
 ) -> Response<Chunks> {
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
+    let mut response = answer_to(node, config, &head, &mut body).await;
+    if !body.is_end_stream() && !ends_soon(&mut body).await {
+        // What remains would be taken for the next request.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Whether little of the body remains, and comes at once: then a client that made a mistake
+/// keeps its connection.
+async fn ends_soon(body: &mut Incoming) -> bool {
+    const REST_MAX: usize = 64 * 1024;
+    const PATIENCE: Duration = Duration::from_millis(500);
+    matches!(tokio::time::timeout(PATIENCE, collect(body, REST_MAX)).await, Ok(Ok(_)))
+}
+
+async fn answer_to(
+    node: &dyn Node,
+    config: &ServerConfig,
+    head: &Parts,
+    body: &mut Incoming,
+) -> Response<Chunks> {
     let route = match route::find(&head.method, head.uri.path()) {
         Ok(route) => route,
         Err(RouteError::UnknownPath) => {
@@ -42,8 +68,8 @@ pub(crate) async fn answer(
         }
     };
     match route {
-        Route::PlainInfer { model } => infer::plain(node, config, model, &head, body).await,
-        Route::Infer { model } => infer::v2(node, config, model, &head, body).await,
+        Route::PlainInfer { model } => infer::plain(node, config, model, head, body).await,
+        Route::Infer { model } => infer::v2(node, config, model, head, body).await,
         Route::Health => status::health(node).await,
         Route::Stats => status::stats(node).await,
         Route::Live => json(StatusCode::OK, &serde_json::json!({ "live": true })),
