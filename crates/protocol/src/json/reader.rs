@@ -189,19 +189,22 @@ impl<'a> Cursor<'a> {
     /// "expected X, got Y" for what comes next.
     #[cold]
     pub(crate) fn expected(&mut self, what: &str) -> JsonError {
-        let got: Cow<'static, str> = match self.peek() {
+        let next = self.peek();
+        let rest = &self.bytes[self.position..];
+        let got: Cow<'static, str> = match next {
             None => "the end of the text".into(),
             Some(b'"') => "a string".into(),
             Some(b'{') => "an object".into(),
             Some(b'[') => "an array".into(),
             Some(b't' | b'f') => "a boolean".into(),
-            Some(b'n') if self.bytes[self.position..].starts_with(b"null") => "null".into(),
-            Some(b'N' | b'n') => "NaN, which JSON does not have".into(),
-            Some(b'I') => "Infinity, which JSON does not have".into(),
-            Some(b'-') if self.bytes.get(self.position + 1) == Some(&b'I') => {
-                "-Infinity, which JSON does not have".into()
+            Some(b'n') if rest.starts_with(b"null") => "null".into(),
+            Some(b'N' | b'n') if rest[..rest.len().min(3)].eq_ignore_ascii_case(b"nan") => {
+                "NaN, which JSON does not have".into()
             }
-            Some(b'-' | b'0'..=b'9') => "a number".into(),
+            Some(b'I') => "Infinity, which JSON does not have".into(),
+            Some(b'-') if rest.starts_with(b"-I") => "-Infinity, which JSON does not have".into(),
+            Some(b'-') => "a negative number".into(),
+            Some(b'0'..=b'9') => "a number".into(),
             Some(byte) => format!("`{}`", byte.escape_ascii()).into(),
         };
         self.error(format!("expected {what}, got {got}"))

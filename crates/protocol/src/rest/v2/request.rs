@@ -261,7 +261,7 @@ mod tests {
             (
                 r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[-1],"data":[1]}]}"#.into(),
                 &[],
-                "malformed JSON at byte 50: expected a size, got a number",
+                "malformed JSON at byte 50: expected a size, got a negative number",
             ),
         ] {
             assert_eq!(error(&head, raw), message);
