@@ -85,6 +85,18 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Calls `member` with the cursor before the value of the key `wanted` of an object, and passes
+    /// over all others.
+    pub(crate) fn member_of_object(
+        &mut self,
+        wanted: &[u8],
+        mut member: impl FnMut(&mut Self) -> Result<(), JsonError>,
+    ) -> Result<(), JsonError> {
+        self.object("an object", |key, cursor| {
+            if key == wanted { member(cursor) } else { cursor.skip_value().map(drop) }
+        })
+    }
+
     /// Calls `element` with the cursor before each element of an array.
     pub(crate) fn array(
         &mut self,

@@ -58,6 +58,16 @@ impl Values {
     }
 }
 
+/// Reads the array of sizes that comes next.
+pub(crate) fn read_shape(cursor: &mut Cursor<'_>) -> Result<Shape, JsonError> {
+    let mut dimensions = Vec::new();
+    cursor.array("an array of sizes", |cursor| {
+        dimensions.push(cursor.unsigned("a size")?);
+        Ok(())
+    })?;
+    Ok(Shape::new(dimensions))
+}
+
 fn integers<T: std::str::FromStr, const N: usize>(
     cursor: &mut Cursor<'_>,
     to_bytes: impl Fn(T) -> [u8; N],

@@ -8,7 +8,7 @@ use inferring_types::{
 };
 
 use crate::json::reader::{Cursor, JsonError};
-use crate::json::values::Values;
+use crate::json::values::{Values, read_shape};
 use crate::json::writer;
 
 /// A decoded request.
@@ -121,14 +121,7 @@ impl Fields {
                 }
                 self.input_data = Some(Values::read(cursor, spec.datatype)?);
             }
-            b"shape" => {
-                let mut dimensions = Vec::new();
-                cursor.array("an array of sizes", |cursor| {
-                    dimensions.push(cursor.unsigned("a size")?);
-                    Ok(())
-                })?;
-                self.shape = Some(Shape::new(dimensions));
-            }
+            b"shape" => self.shape = Some(read_shape(cursor)?),
             _ => {
                 cursor.skip_value()?;
                 self.others.push(key.escape_ascii().to_string());

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use inferring_types::{NamedTensor, ServiceError, Shape, Tensor};
 
 use crate::json::reader::{Cursor, JsonError};
-use crate::json::values::Values;
+use crate::json::values::{Values, read_shape};
 use crate::json::writer;
 use crate::rest::Chunks;
 
@@ -53,13 +53,10 @@ impl<'a> TensorEntry<'a> {
                 b"datatype" => entry.datatype = Some(cursor.string("a string")?),
                 b"shape" => entry.shape = Some(read_shape(cursor)?),
                 b"data" => entry.data_at = Some(cursor.skip_value()?),
-                b"parameters" => cursor.object("an object", |key, cursor| {
-                    if key == b"binary_data_size" {
-                        let size = cursor.unsigned("a number of bytes")?;
-                        entry.binary_size = Some(usize::try_from(size).unwrap_or(usize::MAX));
-                        return Ok(());
-                    }
-                    cursor.skip_value().map(drop)
+                b"parameters" => cursor.member_of_object(b"binary_data_size", |cursor| {
+                    let size = cursor.unsigned("a number of bytes")?;
+                    entry.binary_size = Some(usize::try_from(size).unwrap_or(usize::MAX));
+                    Ok(())
                 })?,
                 _ => drop(cursor.skip_value()?),
             }
@@ -118,15 +115,6 @@ fn take(raw: &mut Bytes, size: usize) -> Result<Bytes, String> {
 fn split(body: &Bytes, json_length: Option<usize>) -> (Bytes, Bytes) {
     let at = json_length.unwrap_or(body.len()).min(body.len());
     (body.slice(..at), body.slice(at..))
-}
-
-fn read_shape(cursor: &mut Cursor<'_>) -> Result<Shape, JsonError> {
-    let mut dimensions = Vec::new();
-    cursor.array("an array of sizes", |cursor| {
-        dimensions.push(cursor.unsigned("a size")?);
-        Ok(())
-    })?;
-    Ok(Shape::new(dimensions))
 }
 
 fn check_no_rest(raw: &Bytes) -> Result<(), ServiceError> {

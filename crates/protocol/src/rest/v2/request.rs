@@ -132,12 +132,9 @@ impl DecodedRequest {
         cursor.object("an output object", |key, cursor| {
             match key {
                 b"name" => name = Some(TensorName::from(&*cursor.string("a string")?)),
-                b"parameters" => cursor.object("an object", |key, cursor| {
-                    if key == b"binary_data" {
-                        binary = Some(cursor.boolean("true or false")?);
-                        return Ok(());
-                    }
-                    cursor.skip_value().map(drop)
+                b"parameters" => cursor.member_of_object(b"binary_data", |cursor| {
+                    binary = Some(cursor.boolean("true or false")?);
+                    Ok(())
                 })?,
                 _ => drop(cursor.skip_value()?),
             }
