@@ -11,8 +11,9 @@ use inferring_protocol::rest::documents::{ErrorDocument, WorkerHealth};
 use inferring_protocol::rest::{Chunks, headers, v2};
 use inferring_protocol::status::error_from_http;
 use inferring_types::{
-    Blame, BoxFuture, ErrorKind, InferRequest, InferResponse, InferenceService, ModelMetadata,
-    NodeStatus, ServiceError, StatusSource, WorkerStatus,
+    Blame, BoxFuture, Described, ErrorKind, InferRequest, InferResponse, InferenceService,
+    ModelCatalog, ModelMetadata, ModelSelector, NodeStatus, ServiceError, StatusSource,
+    WorkerStatus,
 };
 
 use crate::config::ClientConfig;
@@ -27,21 +28,34 @@ pub struct RemoteWorker {
     host: HeaderValue,
     config: ClientConfig,
     pool: Pool,
-    models: ArcSwap<Vec<RemoteModel>>,
+    models: ArcSwap<ModelCatalog<RemoteModel>>,
 }
 
 /// A model of the worker, and the path that asks it.
-#[derive(Clone)]
 struct RemoteModel {
     metadata: Arc<ModelMetadata>,
+    /// Asks for the newest version, whichever that is when the request arrives.
     infer: Uri,
 }
 
 impl RemoteModel {
     fn new(metadata: Arc<ModelMetadata>) -> Self {
-        let path = format!("/v2/models/{}/infer", metadata.name);
-        Self { infer: path.parse().expect("a model's name is safe in a path"), metadata }
+        Self { infer: infer_path(metadata.name.as_str(), None), metadata }
     }
+}
+
+impl Described for RemoteModel {
+    fn metadata(&self) -> &ModelMetadata {
+        &self.metadata
+    }
+}
+
+fn infer_path(model: &str, version: Option<&str>) -> Uri {
+    let path = match version {
+        None => format!("/v2/models/{model}/infer"),
+        Some(version) => format!("/v2/models/{model}/versions/{version}/infer"),
+    };
+    path.parse().expect("the names of a model and of a version are safe in a path")
 }
 
 impl RemoteWorker {
@@ -63,7 +77,7 @@ impl RemoteWorker {
     }
 
     async fn ask(&self, request: InferRequest) -> Result<InferResponse, ServiceError> {
-        let RemoteModel { metadata, infer } = self.find(Some(request.model.as_str()))?;
+        let infer = self.infer_path(request.selector())?;
         let message = v2::encode_request(&request);
         let http = || {
             // Asked for anew each time it is sent: connecting took some of it.
@@ -91,7 +105,7 @@ impl RemoteWorker {
             headers::json_length(response.headers(), body.len()).map_err(|error| {
                 ServiceError::failed("the worker's answer is malformed").caused_by(error)
             })?;
-        v2::decode_response(body, json_length, request.id, metadata)
+        v2::decode_response(body, json_length, request.id, request.model)
     }
 
     async fn health(&self) -> Result<WorkerStatus, ServiceError> {
@@ -115,24 +129,26 @@ impl RemoteWorker {
     fn learn(&self, status: &WorkerStatus) {
         let told = || status.models.iter().map(|model| &model.metadata);
         if !self.models.load().iter().map(|model| &model.metadata).eq(told()) {
-            let models = told().cloned().map(RemoteModel::new).collect();
-            self.models.store(Arc::new(models));
+            let models = told().cloned().map(RemoteModel::new);
+            self.models.store(Arc::new(ModelCatalog::new(models)));
         }
     }
 
-    fn find(&self, name: Option<&str>) -> Result<RemoteModel, ServiceError> {
+    /// The path that asks for a model that the worker is known to serve.
+    fn infer_path(&self, asked: ModelSelector<'_>) -> Result<Uri, ServiceError> {
         let models = self.models.load();
-        let found = match name {
-            None => models.first(),
-            Some(name) => models.iter().find(|model| model.metadata.name.as_str() == name),
-        };
-        found.cloned().ok_or_else(|| {
-            ServiceError::unavailable(format!(
-                "worker at {} is not known to serve model `{}`",
-                self.address,
-                name.unwrap_or("(default)"),
-            ))
+        let model = models.get(asked).ok_or_else(|| self.not_known())?;
+        Ok(match asked.version {
+            None => model.infer.clone(),
+            version => infer_path(model.metadata.name.as_str(), version),
         })
+    }
+
+    fn not_known(&self) -> ServiceError {
+        ServiceError::unavailable(format!(
+            "worker at {} is not known to serve this model",
+            self.address,
+        ))
     }
 
     /// Sends a request on an idle connection, or on a new one where there is none.
@@ -186,8 +202,9 @@ impl InferenceService for RemoteWorker {
         self.models.load().iter().map(|model| model.metadata.clone()).collect()
     }
 
-    fn model(&self, name: Option<&str>) -> Result<Arc<ModelMetadata>, ServiceError> {
-        self.find(name).map(|model| model.metadata)
+    fn model(&self, asked: ModelSelector<'_>) -> Result<Arc<ModelMetadata>, ServiceError> {
+        let models = self.models.load();
+        models.get(asked).map(|model| model.metadata.clone()).ok_or_else(|| self.not_known())
     }
 
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {

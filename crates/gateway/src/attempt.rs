@@ -15,7 +15,7 @@ use crate::routing::Route;
 /// A worker is asked at most once. Only errors that another worker may not make lead on to the
 /// next. `failovers` counts tries beyond the first.
 pub(crate) async fn run<'a>(
-    request: InferRequest,
+    request: &'a InferRequest,
     mut route: Route<impl Iterator<Item = &'a Endpoint>>,
     attempt_timeout: Duration,
     mut failovers: impl FnMut(),

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use inferring_policy::{CircuitBreaker, Health, HealthConfig, Transition};
 use inferring_types::{
-    EndpointStatus, Gauge, GaugeGuard, InferenceService, ModelMetadata, ServiceError, StatusSource,
-    WorkerId, WorkerStatus,
+    EndpointStatus, Gauge, GaugeGuard, InferenceService, ModelCatalog, ModelMetadata,
+    ModelSelector, ServiceError, StatusSource, WorkerId, WorkerStatus,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -41,6 +41,7 @@ pub(crate) struct Endpoint {
     health: Mutex<Health>,
     last_probe_error: Mutex<Option<String>>,
     last_status: ArcSwapOption<WorkerStatus>,
+    models: ArcSwap<ModelCatalog<Arc<ModelMetadata>>>,
     lost: Notify,
     requests: AtomicU64,
     failures: AtomicU64,
@@ -57,6 +58,7 @@ impl Endpoint {
             })),
             last_probe_error: Mutex::default(),
             last_status: ArcSwapOption::empty(),
+            models: ArcSwap::default(),
             lost: Notify::new(),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -79,15 +81,13 @@ impl Endpoint {
     }
 
     /// The models it served when it last answered a probe.
-    pub(crate) fn models(&self) -> Vec<Arc<ModelMetadata>> {
-        let status = self.last_status.load();
-        status.iter().flat_map(|s| s.models.iter().map(|model| model.metadata.clone())).collect()
+    pub(crate) fn models(&self) -> Arc<ModelCatalog<Arc<ModelMetadata>>> {
+        self.models.load_full()
     }
 
-    /// Whether it served `model` when it last answered a probe.
-    pub(crate) fn serves(&self, model: &ModelMetadata) -> bool {
-        let status = self.last_status.load();
-        status.as_ref().is_some_and(|s| s.models.iter().any(|m| m.metadata.name == model.name))
+    /// Whether it served what is asked for when it last answered a probe.
+    pub(crate) fn serves(&self, asked: ModelSelector<'_>) -> bool {
+        self.models.load().get(asked).is_some()
     }
 
     /// Why its last probe failed, if it did.
@@ -100,6 +100,10 @@ impl Endpoint {
         let before = self.last_status.load();
         let restarted = before.as_ref().is_some_and(|old| old.incarnation != status.incarnation);
         let ready = status.ready;
+        let models = status.models.iter().map(|model| model.metadata.clone());
+        if !self.models.load().iter().eq(models.clone().collect::<Vec<_>>().iter()) {
+            self.models.store(Arc::new(ModelCatalog::new(models)));
+        }
         self.last_status.store(Some(Arc::new(status)));
         if restarted {
             info!(worker = %self.id(), "worker restarted");

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use inferring_types::{
-    BoxFuture, GatewayStatus, Gauge, InferRequest, InferResponse, InferenceService, ModelMetadata,
-    NodeStatus, RoutingKey, ServiceError, StatusSource,
+    BoxFuture, GatewayStatus, Gauge, InferRequest, InferResponse, InferenceService, ModelCatalog,
+    ModelMetadata, ModelSelector, NodeStatus, RoutingKey, ServiceError, StatusSource,
 };
 
 use crate::attempt;
@@ -24,7 +24,7 @@ pub struct Gateway {
     started: Instant,
     membership: ArcSwap<Membership>,
     /// The models of all workers, as the last probes told.
-    models: ArcSwap<Vec<Arc<ModelMetadata>>>,
+    models: ArcSwap<ModelCatalog<Arc<ModelMetadata>>>,
     draining: AtomicBool,
     requests: AtomicU64,
     in_flight: Gauge,
@@ -74,23 +74,23 @@ impl Gateway {
 
     fn learn_models(&self) {
         let models = self.membership.load().models();
-        if **self.models.load() != models {
-            self.models.store(Arc::new(models));
+        if !self.models.load().iter().eq(&models) {
+            self.models.store(Arc::new(ModelCatalog::new(models)));
         }
     }
 
     async fn route(&self, mut request: InferRequest) -> Result<InferResponse, ServiceError> {
         let membership = self.membership.load_full();
-        let model = self.model_named(&request.model)?;
+        let model = self.model(request.selector())?;
         request.inputs = model.arrange(request.inputs)?;
         let key = RoutingKey::of(&model.name, &request.inputs);
-        let route = routing::route(&membership, key, &model, clock::now());
+        let route = routing::route(&membership, key, request.selector(), clock::now());
         let count_failover = || {
             self.failovers.fetch_add(1, Ordering::Relaxed);
         };
-        attempt::run(request, route, self.config.attempt_timeout, count_failover)
+        attempt::run(&request, route, self.config.attempt_timeout, count_failover)
             .await
-            .unwrap_or_else(|| Err(membership.unavailable(Some(&model))))
+            .unwrap_or_else(|| Err(membership.unavailable(Some(request.selector()))))
     }
 
     fn snapshot(&self) -> GatewayStatus {
@@ -108,33 +108,22 @@ impl Gateway {
             errors: self.errors.load(Ordering::Relaxed),
             failovers: self.failovers.load(Ordering::Relaxed),
             workers,
-            models: self.models.load().to_vec(),
+            models: self.models.load().iter().cloned().collect(),
         }
     }
 }
 
 impl InferenceService for Gateway {
     fn models(&self) -> Vec<Arc<ModelMetadata>> {
-        self.models.load().to_vec()
+        self.models.load().iter().cloned().collect()
     }
 
-    fn model(&self, name: Option<&str>) -> Result<Arc<ModelMetadata>, ServiceError> {
+    fn model(&self, asked: ModelSelector<'_>) -> Result<Arc<ModelMetadata>, ServiceError> {
         let models = self.models.load();
-        let found = match name {
-            None => models.first(),
-            Some(name) => models.iter().find(|model| model.name.as_str() == name),
-        };
-        found.cloned().ok_or_else(|| {
-            if models.is_empty() {
-                return self.membership.load().unavailable(None);
-            }
-            let known: Vec<_> = models.iter().map(|model| model.name.as_str()).collect();
-            ServiceError::not_found(format!(
-                "no model `{}`: the workers have {}",
-                name.unwrap_or_default().escape_debug(),
-                known.join(", "),
-            ))
-        })
+        if models.is_empty() {
+            return Err(self.membership.load().unavailable(None));
+        }
+        models.find(asked).cloned()
     }
 
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use inferring_policy::{HashRing, RingError, RingMember};
-use inferring_types::{ModelMetadata, RoutingKey, ServiceError};
+use inferring_types::{ModelMetadata, ModelSelector, RoutingKey, ServiceError};
 
 use crate::config::GatewayConfig;
 use crate::endpoint::{Endpoint, Member};
@@ -55,26 +55,29 @@ impl Membership {
         self.ring.candidates(key).map(|index| &*self.endpoints[index])
     }
 
-    /// The models of all workers, those of the first worker first, each name once.
+    /// The models of all workers, those of the first worker first, each version once.
     pub(crate) fn models(&self) -> Vec<Arc<ModelMetadata>> {
         let mut models: Vec<Arc<ModelMetadata>> = Vec::new();
-        for model in self.endpoints.iter().flat_map(|endpoint| endpoint.models()) {
-            if models.iter().all(|known| known.name != model.name) {
-                models.push(model);
+        for endpoint in &self.endpoints {
+            for model in endpoint.models().iter() {
+                let is_it = |known: &Arc<ModelMetadata>| {
+                    known.name == model.name && known.version == model.version
+                };
+                if !models.iter().any(is_it) {
+                    models.push(model.clone());
+                }
             }
         }
         models
     }
 
-    /// Why no worker can be asked about `model`, or about any, for the client to read.
-    pub(crate) fn unavailable(&self, model: Option<&ModelMetadata>) -> ServiceError {
-        let reason = |endpoint: &Endpoint| match (endpoint.last_probe_error(), model) {
+    /// Why no worker can be asked for what is `asked`, or for anything, for the client to read.
+    pub(crate) fn unavailable(&self, asked: Option<ModelSelector<'_>>) -> ServiceError {
+        let reason = |endpoint: &Endpoint| match (endpoint.last_probe_error(), asked) {
             (Some(error), _) => error,
             (None, _) if !endpoint.is_known() => "it has not answered a health check yet".into(),
             (None, None) => "it serves no model".into(),
-            (None, Some(model)) if !endpoint.serves(model) => {
-                format!("it does not serve model `{}`", model.name)
-            }
+            (None, Some(asked)) if !endpoint.serves(asked) => "it does not serve this model".into(),
             (None, Some(_)) => "its circuit breaker is open".into(),
         };
         let reasons: Vec<String> = self

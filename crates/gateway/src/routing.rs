@@ -4,7 +4,7 @@ use std::iter::Peekable;
 use std::time::Instant;
 
 use inferring_policy::Permit;
-use inferring_types::{ModelMetadata, RoutingKey};
+use inferring_types::{ModelSelector, RoutingKey};
 
 use crate::endpoint::Endpoint;
 use crate::membership::Membership;
@@ -15,15 +15,15 @@ pub(crate) struct Route<I: Iterator> {
     candidates: Peekable<I>,
 }
 
-/// The route of a request for `model` with this key.
+/// The route of a request for what is `asked`, with this key.
 pub(crate) fn route<'a>(
     membership: &'a Membership,
     key: RoutingKey,
-    model: &'a ModelMetadata,
+    asked: ModelSelector<'a>,
     now: Instant,
 ) -> Route<impl Iterator<Item = &'a Endpoint>> {
     let may_be_asked = move |endpoint: &&Endpoint| {
-        endpoint.is_reachable() && endpoint.serves(model) && endpoint.breaker.is_available(now)
+        endpoint.is_reachable() && endpoint.serves(asked) && endpoint.breaker.is_available(now)
     };
     Route { candidates: membership.in_order_of(key).filter(may_be_asked).peekable() }
 }

@@ -289,7 +289,7 @@ impl Generator {
 #[cfg(test)]
 mod tests {
     use inferring_protocol::rest::plain;
-    use inferring_types::{Batching, ContentDigest};
+    use inferring_types::{Batching, ContentDigest, ModelVersion, RowAxes};
 
     use super::*;
 
@@ -301,12 +301,14 @@ mod tests {
         let spec = TensorSpec { name: "x".into(), datatype, shape: ShapeSpec::new(dimensions) };
         ModelMetadata {
             name: "m".parse().unwrap(),
-            version: "1".into(),
+            version: ModelVersion::first(),
+            aliases: Vec::new(),
             digest: ContentDigest::of(b"m"),
             size_bytes: 1,
             inputs: vec![spec.clone()],
             outputs: vec![spec],
-            batching: Batching::Rows { reason: "declared".into() },
+            batching: Batching::Rows { reason: "declared".into(), axes: RowAxes::first(1, 1) },
+            batch_size_max: 32,
         }
     }
 

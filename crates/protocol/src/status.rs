@@ -6,7 +6,7 @@ use inferring_types::{ErrorKind, ServiceError};
 /// The HTTP status of an error.
 pub fn http_status(kind: ErrorKind) -> StatusCode {
     match kind {
-        ErrorKind::InvalidArgument => StatusCode::BAD_REQUEST,
+        ErrorKind::InvalidArgument | ErrorKind::Unimplemented => StatusCode::BAD_REQUEST,
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,

@@ -104,8 +104,8 @@ mod tests {
     use std::io::{Read, Write};
 
     use inferring_types::{
-        BoxFuture, InferRequest, InferResponse, InferenceService, ModelMetadata, NodeStatus,
-        ServiceError, StatusSource,
+        BoxFuture, InferRequest, InferResponse, InferenceService, ModelMetadata, ModelSelector,
+        NodeStatus, ServiceError, StatusSource,
     };
     use tokio::sync::{Semaphore, watch};
 
@@ -120,7 +120,7 @@ mod tests {
             Vec::new()
         }
 
-        fn model(&self, _: Option<&str>) -> Result<Arc<ModelMetadata>, ServiceError> {
+        fn model(&self, _: ModelSelector<'_>) -> Result<Arc<ModelMetadata>, ServiceError> {
             Err(ServiceError::not_found("none"))
         }
 

@@ -22,6 +22,8 @@ pub enum ErrorKind {
     Unavailable,
     /// The deadline passed.
     DeadlineExceeded,
+    /// The server has no such feature.
+    Unimplemented,
     /// The backend failed to execute the model, or the server has a defect.
     Internal,
 }

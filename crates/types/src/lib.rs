@@ -1,28 +1,36 @@
 //! The vocabulary that every other crate speaks: models, tensors, requests, deadlines, errors
-//! and the traits of a service.
+//! and the traits of a service and of a repository of models.
 //!
 //! Nothing here does I/O or knows a wire format. A tensor is typed bytes from the edge to the
 //! execution engine; a gateway, a worker and a remote client are one trait,
 //! [`InferenceService`].
 
+mod catalog;
 mod datatype;
 mod deadline;
 mod digest;
 mod error;
 mod gauge;
 mod model;
+mod repository;
 mod request;
 mod service;
 mod shape;
 mod status;
 mod tensor;
+mod version;
 
+pub use catalog::{Described, ModelCatalog};
 pub use datatype::{DataType, UnknownDataType};
 pub use deadline::Deadline;
 pub use digest::{ContentDigest, ContentHasher, RoutingKey};
 pub use error::{Blame, ErrorKind, ServiceError};
 pub use gauge::{Gauge, GaugeGuard};
-pub use model::{Batching, InvalidName, ModelMetadata, ModelName, TensorName, TensorSpec};
+pub use model::{Batching, InvalidName, ModelMetadata, ModelName, RowAxes, TensorName, TensorSpec};
+pub use repository::{
+    BatchSizeStatistics, IndexEntry, LoadRequest, ModelConfig, ModelRepository, ModelState,
+    ModelStatistics, RepositoryFile, Spent, VersionPolicy,
+};
 pub use request::{
     CacheOutcome, InferRequest, InferResponse, InvalidRequestId, RequestId, Served, WorkerId,
 };
@@ -33,3 +41,4 @@ pub use status::{
     EndpointStatus, GatewayStatus, ModelStatus, NodeStatus, WorkerStatus,
 };
 pub use tensor::{NamedTensor, Tensor, TensorError};
+pub use version::{InvalidVersion, ModelSelector, ModelVersion};

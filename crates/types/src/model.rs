@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::{ContentDigest, DataType, NamedTensor, ServiceError, Shape, ShapeSpec};
+use crate::{ContentDigest, DataType, ModelVersion, NamedTensor, ServiceError, Shape, ShapeSpec};
 
 /// The name under which a model is served.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,13 +32,21 @@ impl FromStr for ModelName {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if (1..=Self::MAX_LENGTH).contains(&text.len()) && text.chars().all(allowed) {
+        if is_name(text, Self::MAX_LENGTH) {
             Ok(Self(text.into()))
         } else {
             Err(InvalidName(text.to_owned()))
         }
     }
+}
+
+/// Whether a text can name a model or a version: in a path, a file name and a label.
+pub(crate) fn is_name(text: &str, length_max: usize) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    (1..=length_max).contains(&text.len())
+        && text.chars().all(allowed)
+        && text != "."
+        && text != ".."
 }
 
 impl fmt::Display for ModelName {
@@ -93,13 +101,15 @@ pub struct TensorSpec {
     pub shape: ShapeSpec,
 }
 
-/// Whether requests for a model may be joined along the first dimension, and why.
+/// Whether requests for a model may be joined row by row, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Batching {
     /// Rows of different requests may share a run: each row's answer depends on that row alone.
     Rows {
         /// How that is known: declared, or proved at load.
         reason: String,
+        /// Where the rows of each input and output are.
+        axes: RowAxes,
     },
     /// Every request runs alone.
     Alone {
@@ -117,8 +127,35 @@ impl Batching {
     /// How it is known.
     pub fn reason(&self) -> &str {
         match self {
-            Self::Rows { reason } | Self::Alone { reason } => reason,
+            Self::Rows { reason, .. } | Self::Alone { reason } => reason,
         }
+    }
+
+    /// Where the rows of inputs and outputs are, where requests may be joined.
+    pub fn axes(&self) -> Option<&RowAxes> {
+        match self {
+            Self::Rows { axes, .. } => Some(axes),
+            Self::Alone { .. } => None,
+        }
+    }
+}
+
+/// The axis along which rows lie, for each input and output in declared order.
+///
+/// A tensor without one has no rows. Requests share a run only where such an input is the same
+/// for all of them; such an output goes to all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowAxes {
+    /// Of the inputs; at least one has an axis.
+    pub inputs: Vec<Option<usize>>,
+    /// Of the outputs.
+    pub outputs: Vec<Option<usize>>,
+}
+
+impl RowAxes {
+    /// The first axis of every tensor.
+    pub fn first(inputs: usize, outputs: usize) -> Self {
+        Self { inputs: vec![Some(0); inputs], outputs: vec![Some(0); outputs] }
     }
 }
 
@@ -128,20 +165,29 @@ pub struct ModelMetadata {
     /// The name under which it is served.
     pub name: ModelName,
     /// Its version; `1` for a single file.
-    pub version: String,
+    pub version: ModelVersion,
+    /// Other names of this version: `stable`, `canary`.
+    pub aliases: Vec<ModelVersion>,
     /// Digest of the model's bytes: two models with one name are told apart by it.
     pub digest: ContentDigest,
-    /// Size of the model file, in bytes.
+    /// Size of the model's files, in bytes.
     pub size_bytes: u64,
-    /// Declared inputs, in the model's order; never empty.
+    /// Declared inputs, in the model's order; empty for a model that only gives.
     pub inputs: Vec<TensorSpec>,
     /// Declared outputs, in the model's order; never empty.
     pub outputs: Vec<TensorSpec>,
     /// Whether requests may be joined.
     pub batching: Batching,
+    /// Rows in one run at most; 0 where every request runs alone.
+    pub batch_size_max: u64,
 }
 
 impl ModelMetadata {
+    /// Whether `version` is this version, or another name for it.
+    pub fn answers_to(&self, version: &str) -> bool {
+        self.version.as_str() == version || self.aliases.iter().any(|a| a.as_str() == version)
+    }
+
     /// The input of that name.
     pub fn input(&self, name: &str) -> Option<&TensorSpec> {
         self.inputs.iter().find(|spec| spec.name.as_str() == name)
@@ -156,12 +202,13 @@ impl ModelMetadata {
     /// that differ in number between the inputs of a batching model.
     pub fn arrange(&self, mut given: Vec<NamedTensor>) -> Result<Vec<NamedTensor>, ServiceError> {
         if let Some(stranger) = given.iter().find(|t| self.input(t.name.as_str()).is_none()) {
-            let expected = self.inputs.iter().map(|spec| format!("`{}`", spec.name));
+            let expected: Vec<_> =
+                self.inputs.iter().map(|spec| format!("`{}`", spec.name)).collect();
+            let expected =
+                if expected.is_empty() { "none".to_owned() } else { expected.join(", ") };
             return Err(ServiceError::invalid(format!(
-                "model `{}` has no input `{}`: expected {}",
-                self.name,
-                stranger.name,
-                expected.collect::<Vec<_>>().join(", "),
+                "model `{}` has no input `{}`: expected {expected}",
+                self.name, stranger.name,
             )));
         }
         for (index, spec) in self.inputs.iter().enumerate() {
@@ -181,8 +228,8 @@ impl ModelMetadata {
                 repeated.name,
             )));
         }
-        if self.batching.joins_rows() {
-            self.check_equal_rows(&given)?;
+        if let Some(axes) = self.batching.axes() {
+            self.check_equal_rows(axes, &given)?;
         }
         Ok(given)
     }
@@ -224,15 +271,25 @@ impl ModelMetadata {
         )))
     }
 
-    fn check_equal_rows(&self, arranged: &[NamedTensor]) -> Result<(), ServiceError> {
-        let rows = |t: &NamedTensor| t.tensor.shape().dimensions().first().copied();
-        match arranged.iter().find(|t| rows(t) != rows(&arranged[0])) {
+    fn check_equal_rows(
+        &self,
+        axes: &RowAxes,
+        arranged: &[NamedTensor],
+    ) -> Result<(), ServiceError> {
+        let mut with_rows = arranged.iter().zip(&axes.inputs).filter_map(|(input, axis)| {
+            let dimensions = input.tensor.shape().dimensions();
+            Some((input, dimensions.get((*axis)?).copied()))
+        });
+        let Some((first, rows)) = with_rows.next() else {
+            return Ok(());
+        };
+        match with_rows.find(|(_, other)| *other != rows) {
             None => Ok(()),
-            Some(odd) => Err(ServiceError::invalid(format!(
+            Some((odd, _)) => Err(ServiceError::invalid(format!(
                 "inputs of model `{}` must have equally many rows: `{}` has shape {}, `{}` {}",
                 self.name,
-                arranged[0].name,
-                arranged[0].tensor.shape(),
+                first.name,
+                first.tensor.shape(),
                 odd.name,
                 odd.tensor.shape(),
             ))),
@@ -260,12 +317,17 @@ mod tests {
     fn model(inputs: Vec<TensorSpec>) -> ModelMetadata {
         ModelMetadata {
             name: "m".parse().unwrap(),
-            version: "1".into(),
+            version: ModelVersion::first(),
+            aliases: Vec::new(),
             digest: ContentDigest::of(b"m"),
             size_bytes: 1,
             outputs: inputs.clone(),
+            batching: Batching::Rows {
+                reason: "declared".into(),
+                axes: RowAxes::first(inputs.len(), inputs.len()),
+            },
             inputs,
-            batching: Batching::Rows { reason: "declared".into() },
+            batch_size_max: 32,
         }
     }
 

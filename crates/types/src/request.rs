@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::{Deadline, ModelMetadata, ModelName, NamedTensor, TensorName};
+use crate::{Deadline, ModelName, ModelSelector, ModelVersion, NamedTensor, TensorName};
 
 /// The id that a client gave a request, or that was made for it. It names the request in
 /// answers and logs and decides nothing.
@@ -110,6 +110,8 @@ pub struct InferRequest {
     pub id: RequestId,
     /// The model to ask.
     pub model: ModelName,
+    /// The version of it as asked for, or another name for one; the newest where absent.
+    pub version: Option<ModelVersion>,
     /// The inputs as given; a service holds them against the model by
     /// [`ModelMetadata::arrange`].
     pub inputs: Vec<NamedTensor>,
@@ -117,6 +119,14 @@ pub struct InferRequest {
     pub outputs: Vec<TensorName>,
     /// When nobody waits any more.
     pub deadline: Deadline,
+}
+
+impl InferRequest {
+    /// What it asks for.
+    pub fn selector(&self) -> ModelSelector<'_> {
+        let version = self.version.as_ref().map(ModelVersion::as_str);
+        ModelSelector::new(self.model.as_str(), version)
+    }
 }
 
 /// How an answer came about.
@@ -169,7 +179,9 @@ pub struct InferResponse {
     /// The request's id.
     pub id: RequestId,
     /// The model that answered.
-    pub model: Arc<ModelMetadata>,
+    pub model: ModelName,
+    /// The version of it that answered.
+    pub version: ModelVersion,
     /// The outputs asked for, in the model's order; shared with the cache.
     pub outputs: Arc<[NamedTensor]>,
     /// Who served it, and what it took.

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::{InferRequest, InferResponse, ModelMetadata, ModelName, NodeStatus, ServiceError};
+use crate::{InferRequest, InferResponse, ModelMetadata, ModelSelector, NodeStatus, ServiceError};
 
 /// A boxed future, for traits that are used as objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -14,14 +14,14 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// `server` puts any of them on the network; a gateway does not know whether the service it
 /// routes to is in its own process or across the network.
 pub trait InferenceService: Send + Sync {
-    /// The models it serves now; the first is the default one.
+    /// The versions of models that it serves now; the first is the default model.
     fn models(&self) -> Vec<Arc<ModelMetadata>>;
 
-    /// The model of that name, or the default one.
+    /// The version of a model that is asked for.
     ///
     /// # Errors
-    /// `NotFound` where no such model is served, `Unavailable` where that cannot be known yet.
-    fn model(&self, name: Option<&str>) -> Result<Arc<ModelMetadata>, ServiceError>;
+    /// `NotFound` where it is not served, `Unavailable` where that cannot be known yet.
+    fn model(&self, asked: ModelSelector<'_>) -> Result<Arc<ModelMetadata>, ServiceError>;
 
     /// Answers one request. Dropping the future gives up this request alone: work that others
     /// share goes on.
@@ -29,14 +29,6 @@ pub trait InferenceService: Send + Sync {
     /// # Errors
     /// [`ServiceError`], with its kind, blame and whether another worker may do better.
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>>;
-
-    /// The model of that name, refusing to know others: what [`Self::model`] says of it.
-    ///
-    /// # Errors
-    /// As [`Self::model`].
-    fn model_named(&self, name: &ModelName) -> Result<Arc<ModelMetadata>, ServiceError> {
-        self.model(Some(name.as_str()))
-    }
 }
 
 /// Tells how a node is doing, for health checks, status pages and a gateway's probes.

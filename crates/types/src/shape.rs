@@ -104,36 +104,58 @@ impl fmt::Display for Dimension {
 }
 
 /// The shape of an input or output as a model declares it, such as `[N,3,224,224]`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct ShapeSpec(Vec<Dimension>);
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ShapeSpec(Option<Vec<Dimension>>);
+
+impl Default for ShapeSpec {
+    fn default() -> Self {
+        Self::new([])
+    }
+}
 
 impl ShapeSpec {
     /// A shape of these dimensions.
     pub fn new(dimensions: impl IntoIterator<Item = Dimension>) -> Self {
-        Self(dimensions.into_iter().collect())
+        Self(Some(dimensions.into_iter().collect()))
     }
 
-    /// The dimensions, outermost first.
+    /// A shape of any dimensions: the model does not even fix how many there are.
+    pub fn any_rank() -> Self {
+        Self(None)
+    }
+
+    /// Whether the model fixes how many dimensions there are.
+    pub fn is_ranked(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The dimensions, outermost first; none where the rank is not fixed.
     pub fn dimensions(&self) -> &[Dimension] {
-        &self.0
+        self.0.as_deref().unwrap_or_default()
     }
 
     /// Whether a tensor of this shape fits: same rank, and each dimension admitted.
     pub fn admits(&self, shape: &Shape) -> bool {
-        self.0.len() == shape.rank()
-            && self.0.iter().zip(shape.dimensions()).all(|(spec, &size)| spec.admits(size))
+        let Some(dimensions) = &self.0 else {
+            return true;
+        };
+        dimensions.len() == shape.rank()
+            && dimensions.iter().zip(shape.dimensions()).all(|(spec, &size)| spec.admits(size))
     }
 
     /// Whether the outermost dimension may vary. This alone does **not** make a model batchable:
     /// the dimension may be time, or the rows may influence each other.
     pub fn first_is_dynamic(&self) -> bool {
-        matches!(self.0.first(), Some(Dimension::Dynamic(_)))
+        matches!(self.dimensions().first(), Some(Dimension::Dynamic(_)))
     }
 }
 
 impl fmt::Display for ShapeSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_list(f, &self.0)
+        match &self.0 {
+            Some(dimensions) => write_list(f, dimensions),
+            None => f.write_str("[...]"),
+        }
     }
 }
 
@@ -172,5 +194,7 @@ mod tests {
         ] {
             assert_eq!(spec.admits(&shape), admitted, "{shape}");
         }
+        assert!(ShapeSpec::any_rank().admits(&Shape::from([2, 3])));
+        assert!(!ShapeSpec::default().admits(&Shape::from([2, 3])));
     }
 }

@@ -107,6 +107,18 @@ impl Tensor {
         })
     }
 
+    /// The elements of a BYTES tensor, row by row and without their lengths; nothing for any
+    /// other datatype.
+    pub fn strings(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = if self.datatype == DataType::Bytes { &self.data[..] } else { &[] };
+        std::iter::from_fn(move || {
+            let (length, tail) = rest.split_first_chunk::<4>()?;
+            let (element, tail) = tail.split_at(u32::from_le_bytes(*length) as usize);
+            rest = tail;
+            Some(element)
+        })
+    }
+
     /// Datatype, shape and bytes, given up.
     pub fn into_parts(self) -> (DataType, Shape, Bytes) {
         (self.datatype, self.shape, self.data)
@@ -166,7 +178,8 @@ mod tests {
     #[test]
     fn string_elements_must_add_up() {
         let two = Bytes::from_static(b"\x01\0\0\0a\0\0\0\0");
-        assert!(Tensor::new(DataType::Bytes, [2].into(), two.clone()).is_ok());
+        let tensor = Tensor::new(DataType::Bytes, [2].into(), two.clone()).unwrap();
+        assert!(tensor.strings().eq([&b"a"[..], b""]));
         assert!(Tensor::new(DataType::Bytes, [1].into(), two.clone()).is_err());
         assert!(Tensor::new(DataType::Bytes, [3].into(), two).is_err());
         let lying = Bytes::from_static(b"\xff\xff\xff\xffa");

@@ -64,6 +64,7 @@ fn request(number: usize, series: usize) -> InferRequest {
     InferRequest {
         id: RequestId::generate(),
         model: "model".parse().unwrap(),
+        version: None,
         inputs: vec![NamedTensor::new("input".into(), tensor)],
         outputs: Vec::new(),
         deadline: Deadline::after(Instant::now(), Duration::from_secs(30)),

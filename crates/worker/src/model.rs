@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use inferring_backend::{Backend, LoadError, LoadedModel};
+use inferring_backend::{Backend, LoadError, LoadOptions, LoadedModel};
 use inferring_types::{
-    ContentDigest, ContentHasher, DeviceStatus, ModelMetadata, ModelName, ModelStatus, NamedTensor,
+    ContentDigest, ContentHasher, Described, DeviceStatus, ModelMetadata, ModelName, ModelStatus,
+    ModelVersion, NamedTensor,
 };
 use parking_lot::Mutex;
 use tracing::info;
@@ -34,15 +35,22 @@ impl Model {
         backend: &dyn Backend,
         config: &WorkerConfig,
     ) -> Result<Self, LoadError> {
-        let mut first = backend.load(path)?;
+        let options = LoadOptions::default();
+        let mut first = backend.load(path, &options)?;
         let proof = decide_batching(&mut first, config.batching.mode);
         let metadata = Arc::new(ModelMetadata {
             name,
-            version: "1".to_owned(),
+            version: ModelVersion::first(),
+            aliases: Vec::new(),
             digest: first.digest,
             size_bytes: first.size_bytes,
             inputs: first.inputs.clone(),
             outputs: first.outputs.clone(),
+            batch_size_max: if proof.batching.joins_rows() {
+                config.batching.size_max.get() as u64
+            } else {
+                0
+            },
             batching: proof.batching,
         });
         info!(
@@ -63,7 +71,7 @@ impl Model {
         };
         let mut sessions = vec![first.session];
         for _ in 1..config.instances.get() {
-            sessions.push(backend.load(path)?.session);
+            sessions.push(backend.load(path, &options)?.session);
         }
         for session in sessions {
             model.start(Instance {
@@ -111,6 +119,12 @@ impl Model {
             .spawn(move || instance.run())
             .expect("the system starts threads");
         self.threads.lock().push(thread);
+    }
+}
+
+impl Described for Model {
+    fn metadata(&self) -> &ModelMetadata {
+        &self.metadata
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use inferring_backend::{Backend, LoadError};
-use inferring_types::{InvalidName, ModelName, ServiceError};
+use inferring_types::{InvalidName, ModelCatalog, ModelName};
 
 use crate::config::WorkerConfig;
 use crate::model::Model;
@@ -43,45 +43,22 @@ pub enum StartError {
     Load(#[from] LoadError),
 }
 
-/// Loaded models in the order given; the first is the default one.
-pub(crate) struct Registry(Vec<Arc<Model>>);
-
-impl Registry {
-    /// Loads all files. None is served unless all can be.
-    pub(crate) fn load(
-        files: &[ModelFile],
-        backend: &dyn Backend,
-        config: &WorkerConfig,
-    ) -> Result<Self, StartError> {
-        if files.is_empty() {
-            return Err(StartError::NoModel);
+/// Loads all files, in the order given; the first is the default model. None is served unless all
+/// can be.
+pub(crate) fn load_all(
+    files: &[ModelFile],
+    backend: &dyn Backend,
+    config: &WorkerConfig,
+) -> Result<ModelCatalog<Arc<Model>>, StartError> {
+    if files.is_empty() {
+        return Err(StartError::NoModel);
+    }
+    for (index, file) in files.iter().enumerate() {
+        if files[..index].iter().any(|other| other.name == file.name) {
+            return Err(StartError::SameName(file.name.clone()));
         }
-        for (index, file) in files.iter().enumerate() {
-            if files[..index].iter().any(|other| other.name == file.name) {
-                return Err(StartError::SameName(file.name.clone()));
-            }
-        }
-        let load = |file: &ModelFile| Model::load(file.name.clone(), &file.path, backend, config);
-        let models = files.iter().map(|file| load(file).map(Arc::new));
-        Ok(Self(models.collect::<Result<_, _>>()?))
     }
-
-    pub(crate) fn all(&self) -> &[Arc<Model>] {
-        &self.0
-    }
-
-    /// The model of that name, or the default one.
-    pub(crate) fn resolve(&self, name: Option<&str>) -> Result<&Arc<Model>, ServiceError> {
-        let Some(name) = name else {
-            return Ok(&self.0[0]);
-        };
-        self.0.iter().find(|model| model.metadata.name.as_str() == name).ok_or_else(|| {
-            let known: Vec<_> = self.0.iter().map(|m| m.metadata.name.as_str()).collect();
-            ServiceError::not_found(format!(
-                "no model `{}`: this server has {}",
-                name.escape_debug(),
-                known.join(", "),
-            ))
-        })
-    }
+    let load = |file: &ModelFile| Model::load(file.name.clone(), &file.path, backend, config);
+    let models = files.iter().map(|file| load(file).map(Arc::new));
+    Ok(ModelCatalog::new(models.collect::<Result<Vec<_>, _>>()?))
 }

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use inferring_backend::Backend;
 use inferring_types::{
     BackendStatus, BatchStatus, BoxFuture, CacheOutcome, Deadline, Gauge, InferRequest,
-    InferResponse, InferenceService, ModelMetadata, NamedTensor, NodeStatus, Served, ServiceError,
-    StatusSource, TensorName, WorkerId, WorkerStatus,
+    InferResponse, InferenceService, ModelCatalog, ModelMetadata, ModelSelector, NamedTensor,
+    NodeStatus, Served, ServiceError, StatusSource, TensorName, WorkerId, WorkerStatus,
 };
 
 use crate::cache::{Answer, Lookup, ResultCache, Ticket};
 use crate::config::WorkerConfig;
-use crate::registry::{ModelFile, Registry, StartError};
+use crate::model::Model;
+use crate::registry::{self, ModelFile, StartError};
 
 /// Serves the models of this process.
 pub struct Worker {
@@ -21,7 +22,7 @@ pub struct Worker {
     incarnation: u64,
     started: Instant,
     backend: BackendStatus,
-    registry: Registry,
+    models: ModelCatalog<Arc<Model>>,
     cache: Arc<ResultCache>,
     draining: AtomicBool,
     requests: AtomicU64,
@@ -45,7 +46,7 @@ impl Worker {
             incarnation: fastrand::u64(1..),
             started: Instant::now(),
             backend: backend.status(),
-            registry: Registry::load(files, backend, config)?,
+            models: registry::load_all(files, backend, config)?,
             cache: ResultCache::new(&config.cache),
             draining: AtomicBool::new(false),
             requests: AtomicU64::new(0),
@@ -63,7 +64,7 @@ impl Worker {
     /// Runs what is queued and ends the instances; later requests are refused. This blocks.
     pub fn close(&self) {
         self.start_draining();
-        for model in self.registry.all() {
+        for model in self.models.iter() {
             model.close();
         }
     }
@@ -75,7 +76,7 @@ impl Worker {
                 "the deadline had passed when the request arrived",
             ));
         }
-        let model = self.registry.resolve(Some(request.model.as_str()))?;
+        let model = self.models.find(request.selector())?;
         check_outputs(&model.metadata, &request.outputs)?;
         let inputs = model.metadata.arrange(request.inputs)?;
         let key = model.cache_key(&inputs);
@@ -91,7 +92,8 @@ impl Worker {
         };
         Ok(InferResponse {
             id: request.id,
-            model: model.metadata.clone(),
+            model: model.metadata.name.clone(),
+            version: model.metadata.version.clone(),
             outputs: select(&answer.outputs, &request.outputs),
             served: self.served(&answer, cache, accepted),
         })
@@ -110,7 +112,7 @@ impl Worker {
     }
 
     fn snapshot(&self) -> WorkerStatus {
-        let models: Vec<_> = self.registry.all().iter().map(|model| model.status()).collect();
+        let models: Vec<_> = self.models.iter().map(|model| model.status()).collect();
         let batches = models.iter().fold(BatchStatus::default(), |sum, m| sum.plus(m.batches));
         WorkerStatus {
             id: self.id.clone(),
@@ -131,11 +133,11 @@ impl Worker {
 
 impl InferenceService for Worker {
     fn models(&self) -> Vec<Arc<ModelMetadata>> {
-        self.registry.all().iter().map(|model| model.metadata.clone()).collect()
+        self.models.iter().map(|model| model.metadata.clone()).collect()
     }
 
-    fn model(&self, name: Option<&str>) -> Result<Arc<ModelMetadata>, ServiceError> {
-        self.registry.resolve(name).map(|model| model.metadata.clone())
+    fn model(&self, asked: ModelSelector<'_>) -> Result<Arc<ModelMetadata>, ServiceError> {
+        self.models.find(asked).map(|model| model.metadata.clone())
     }
 
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {

@@ -10,11 +10,12 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use half::f16;
-use inferring_backend::Backend as _;
 use inferring_backend::ort::{Device, OrtBackend, OrtConfig};
+use inferring_backend::{Backend as _, LoadOptions};
 use inferring_types::{
     Blame, DataType, Deadline, Dimension, ErrorKind, InferRequest, InferenceService as _,
-    NamedTensor, NodeStatus, RequestId, Shape, StatusSource as _, Tensor, TensorSpec,
+    ModelSelector, NamedTensor, NodeStatus, RequestId, Shape, StatusSource as _, Tensor,
+    TensorSpec,
 };
 use inferring_worker::{BatchingMode, CacheConfig, ModelFile, QueueConfig, Worker, WorkerConfig};
 
@@ -45,7 +46,7 @@ fn worker(models: &[&str], config: &WorkerConfig) -> Arc<Worker> {
 }
 
 fn prove(model: &str) -> inferring_worker::Proof {
-    let mut loaded = backend().load(&path(model)).unwrap();
+    let mut loaded = backend().load(&path(model), &LoadOptions::default()).unwrap();
     inferring_worker::prove(&mut *loaded.session, &loaded.inputs, &loaded.outputs)
 }
 
@@ -111,6 +112,7 @@ fn requests(model: &str, inputs: &[TensorSpec], count: usize) -> Vec<InferReques
         InferRequest {
             id: RequestId::generate(),
             model: model.parse().unwrap(),
+            version: None,
             inputs: tensors.collect(),
             outputs: Vec::new(),
             deadline: Deadline::after(Instant::now(), Duration::from_secs(600)),
@@ -135,7 +137,7 @@ async fn joined_requests_are_answered_as_lone_ones() {
     let together = QueueConfig { dispatch_when_idle: false, ..QueueConfig::default() };
     let together = worker(&models, &uncached(together));
     for model in models {
-        let inputs = together.model(Some(model)).unwrap().inputs.clone();
+        let inputs = together.model(ModelSelector::named(model)).unwrap().inputs.clone();
         let requests = requests(model, &inputs, 60);
         let joined: Vec<_> = requests
             .iter()
@@ -182,7 +184,7 @@ async fn an_index_out_of_range_fails_alone() {
         ..QueueConfig::default()
     };
     let worker = worker(&["poison_row"], &uncached(together));
-    let model = worker.model(None).unwrap();
+    let model = worker.model(ModelSelector::default()).unwrap();
     let indices = [0i64, 1, 2, 99, 4, 5, 6, 7];
     let clients = indices.map(|index| {
         let data = index.to_le_bytes().to_vec();
@@ -190,6 +192,7 @@ async fn an_index_out_of_range_fails_alone() {
         let request = InferRequest {
             id: RequestId::generate(),
             model: model.name.clone(),
+            version: None,
             inputs: vec![NamedTensor::new("index".into(), tensor)],
             outputs: Vec::new(),
             deadline: Deadline::after(Instant::now(), Duration::from_secs(300)),
@@ -218,7 +221,7 @@ async fn an_index_out_of_range_fails_alone() {
 #[tokio::test]
 async fn outputs_asked_for_by_name_come_in_the_models_order() {
     let worker = worker(&["two_outputs"], &WorkerConfig::default());
-    let inputs = worker.model(None).unwrap().inputs.clone();
+    let inputs = worker.model(ModelSelector::default()).unwrap().inputs.clone();
     let request = requests("two_outputs", &inputs, 1).pop().unwrap();
     let all = worker.infer(request.clone()).await.unwrap().outputs;
     assert_eq!([all[0].name.as_str(), all[1].name.as_str()], ["double", "total"]);

@@ -11,7 +11,8 @@ use inferring_protocol::rest::{collect, v2};
 use inferring_types::{
     BackendStatus, BatchStatus, Batching, CacheOutcome, CacheStatus, ContentDigest, DataType,
     Deadline, DeviceStatus, Dimension, InferRequest, InferResponse, ModelMetadata, ModelStatus,
-    NamedTensor, RequestId, Served, ShapeSpec, StatusSource, Tensor, TensorSpec, WorkerStatus,
+    ModelVersion, NamedTensor, RequestId, Served, ShapeSpec, StatusSource, Tensor, TensorSpec,
+    WorkerStatus,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -152,7 +153,8 @@ pub(crate) async fn good_answer() -> Vec<u8> {
 pub(crate) async fn good_body() -> (String, Vec<u8>) {
     let answer = InferResponse {
         id: "request-1".parse().unwrap(),
-        model: Arc::new(model()),
+        model: model().name,
+        version: ModelVersion::first(),
         outputs: [number(42.0)].into(),
         served: Served {
             worker: "worker_1".into(),
@@ -205,12 +207,14 @@ fn model() -> ModelMetadata {
     };
     ModelMetadata {
         name: "m".parse().unwrap(),
-        version: "1".into(),
+        version: ModelVersion::first(),
+        aliases: Vec::new(),
         digest: ContentDigest::of(b"m"),
         size_bytes: 1,
         inputs: vec![number.clone()],
         outputs: vec![number],
         batching: Batching::Alone { reason: "a test".into() },
+        batch_size_max: 0,
     }
 }
 
@@ -223,6 +227,7 @@ pub(crate) fn request_of(arrived: Instant) -> InferRequest {
     InferRequest {
         id: "request-1".parse::<RequestId>().unwrap(),
         model: "m".parse().unwrap(),
+        version: None,
         inputs: vec![number(1.0)],
         outputs: Vec::new(),
         deadline: Deadline::after(arrived, Duration::from_secs(5)),

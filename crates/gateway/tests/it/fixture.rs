@@ -9,9 +9,9 @@ use inferring_gateway::{Gateway, GatewayConfig, Member, Probes};
 use inferring_types::{
     BackendStatus, BatchStatus, Batching, BoxFuture, BreakerState, CacheOutcome, CacheStatus,
     ContentDigest, DataType, Deadline, DeviceStatus, Dimension, EndpointStatus, GatewayStatus,
-    InferRequest, InferResponse, InferenceService, ModelMetadata, ModelStatus, NamedTensor,
-    NodeStatus, RequestId, Served, ServiceError, ShapeSpec, StatusSource, Tensor, TensorSpec,
-    WorkerId, WorkerStatus,
+    InferRequest, InferResponse, InferenceService, ModelMetadata, ModelSelector, ModelStatus,
+    ModelVersion, NamedTensor, NodeStatus, RequestId, Served, ServiceError, ShapeSpec,
+    StatusSource, Tensor, TensorSpec, WorkerId, WorkerStatus,
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -94,7 +94,8 @@ impl FakeWorker {
     fn echo(&self, request: InferRequest) -> InferResponse {
         InferResponse {
             id: request.id,
-            model: model(request.model.as_str()),
+            model: request.model,
+            version: ModelVersion::first(),
             outputs: request.inputs.into(),
             served: Served {
                 worker: self.id(),
@@ -113,7 +114,7 @@ impl InferenceService for FakeWorker {
         self.script.lock().models.clone()
     }
 
-    fn model(&self, _: Option<&str>) -> Result<Arc<ModelMetadata>, ServiceError> {
+    fn model(&self, _: ModelSelector<'_>) -> Result<Arc<ModelMetadata>, ServiceError> {
         unreachable!("a gateway knows models from statuses")
     }
 
@@ -179,12 +180,14 @@ fn model(name: &str) -> Arc<ModelMetadata> {
     };
     Arc::new(ModelMetadata {
         name: name.parse().unwrap(),
-        version: "1".into(),
+        version: ModelVersion::first(),
+        aliases: Vec::new(),
         digest: ContentDigest::of(name.as_bytes()),
         size_bytes: 1,
         inputs: vec![number.clone()],
         outputs: vec![number],
         batching: Batching::Alone { reason: "a test".into() },
+        batch_size_max: 0,
     })
 }
 
@@ -303,6 +306,7 @@ pub(crate) fn request(model: &str, content: f32, timeout: Duration) -> InferRequ
     InferRequest {
         id: format!("request-{id}").parse::<RequestId>().unwrap(),
         model: model.parse().unwrap(),
+        version: None,
         inputs: vec![NamedTensor::new("x".into(), tensor)],
         outputs: Vec::new(),
         deadline: Deadline::after(Instant::now().into_std(), timeout),

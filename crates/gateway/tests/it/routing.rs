@@ -86,8 +86,8 @@ async fn a_model_that_one_worker_knows_is_routed_to_it() {
     let error = fleet.gateway.infer(request("rare", 1.0, SECOND)).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "no worker can be asked (worker_1: it does not serve model `rare`; worker_2: connection \
-         refused; worker_3: it does not serve model `rare`)",
+        "no worker can be asked (worker_1: it does not serve this model; worker_2: connection \
+         refused; worker_3: it does not serve this model)",
     );
 }
 

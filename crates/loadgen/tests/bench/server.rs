@@ -18,8 +18,8 @@ use inferring_protocol::rest::documents::{ErrorDocument, GatewayStats, WorkerHea
 use inferring_protocol::rest::{ModelDocument, plain};
 use inferring_types::{
     BackendStatus, BatchStatus, Batching, BreakerState, BreakerStatus, CacheStatus, ContentDigest,
-    DataType, Dimension, EndpointStatus, GatewayStatus, ModelMetadata, ShapeSpec, TensorSpec,
-    WorkerStatus,
+    DataType, Dimension, EndpointStatus, GatewayStatus, ModelMetadata, ModelVersion, RowAxes,
+    ShapeSpec, TensorSpec, WorkerStatus,
 };
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -142,12 +142,14 @@ impl State {
         let outputs = if self.behaviour.two_outputs { &["y", "z"][..] } else { &["y"] };
         ModelMetadata {
             name: "first".parse().unwrap(),
-            version: "1".into(),
+            version: ModelVersion::first(),
+            aliases: Vec::new(),
             digest: ContentDigest::of(b"first"),
             size_bytes: 1,
             inputs: vec![spec("x", 4)],
             outputs: outputs.iter().map(|name| spec(name, 1)).collect(),
-            batching: Batching::Rows { reason: "declared".into() },
+            batching: Batching::Rows { reason: "declared".into(), axes: RowAxes::first(1, 1) },
+            batch_size_max: 32,
         }
     }
 

@@ -2,7 +2,8 @@
 //! reads from its workers.
 
 use inferring_types::{
-    Batching, ContentDigest, Dimension, ModelMetadata, ServiceError, ShapeSpec, TensorSpec,
+    Batching, ContentDigest, Dimension, ModelMetadata, ModelVersion, RowAxes, ServiceError,
+    ShapeSpec, TensorSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,10 @@ use serde::{Deserialize, Serialize};
 pub struct ModelDocument {
     name: String,
     versions: Vec<String>,
+    /// The version that the rest describes.
+    version: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    aliases: Vec<String>,
     platform: String,
     inputs: Vec<TensorDocument>,
     outputs: Vec<TensorDocument>,
@@ -26,6 +31,9 @@ struct TensorDocument {
     datatype: String,
     /// -1 for a dynamic dimension.
     shape: Vec<i64>,
+    /// Whether the model does not even fix how many dimensions there are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    any_rank: bool,
     /// The model's own symbols, in the places of the dynamic dimensions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     symbols: Vec<Option<String>>,
@@ -35,14 +43,24 @@ struct TensorDocument {
 struct BatchingDocument {
     joins_rows: bool,
     reason: String,
+    size_max: u64,
+    /// The axis of the rows of each input, where rows are joined.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    input_axes: Vec<Option<usize>>,
+    /// The same of each output.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    output_axes: Vec<Option<usize>>,
 }
 
 impl From<&ModelMetadata> for ModelDocument {
     fn from(model: &ModelMetadata) -> Self {
+        let axes = model.batching.axes();
         Self {
             name: model.name.to_string(),
-            versions: vec![model.version.clone()],
-            platform: "onnx".to_owned(),
+            versions: vec![model.version.to_string()],
+            version: model.version.to_string(),
+            aliases: model.aliases.iter().map(ModelVersion::to_string).collect(),
+            platform: "onnxruntime_onnx".to_owned(),
             inputs: model.inputs.iter().map(TensorDocument::from).collect(),
             outputs: model.outputs.iter().map(TensorDocument::from).collect(),
             digest: model.digest.to_string(),
@@ -50,6 +68,9 @@ impl From<&ModelMetadata> for ModelDocument {
             batching: BatchingDocument {
                 joins_rows: model.batching.joins_rows(),
                 reason: model.batching.reason().to_owned(),
+                size_max: model.batch_size_max,
+                input_axes: axes.map(|axes| axes.inputs.clone()).unwrap_or_default(),
+                output_axes: axes.map(|axes| axes.outputs.clone()).unwrap_or_default(),
             },
         }
     }
@@ -65,19 +86,24 @@ impl TryFrom<ModelDocument> for ModelMetadata {
         let tensors = |documents: Vec<TensorDocument>| {
             documents.into_iter().map(TensorSpec::try_from).collect::<Result<Vec<_>, _>>()
         };
-        let BatchingDocument { joins_rows, reason } = document.batching;
+        let version = |text: String| text.parse().map_err(|_| malformed("version"));
+        let BatchingDocument { joins_rows, reason, size_max, input_axes, output_axes } =
+            document.batching;
         Ok(Self {
             name: document.name.parse().map_err(|_| malformed("name"))?,
-            version: document.versions.into_iter().next().ok_or_else(|| malformed("version"))?,
+            version: version(document.version)?,
+            aliases: document.aliases.into_iter().map(version).collect::<Result<_, _>>()?,
             digest: ContentDigest::from_hex(&document.digest).ok_or_else(|| malformed("digest"))?,
             size_bytes: document.size_bytes,
             inputs: tensors(document.inputs).map_err(malformed)?,
             outputs: tensors(document.outputs).map_err(malformed)?,
             batching: if joins_rows {
-                Batching::Rows { reason }
+                let axes = RowAxes { inputs: input_axes, outputs: output_axes };
+                Batching::Rows { reason, axes }
             } else {
                 Batching::Alone { reason }
             },
+            batch_size_max: size_max,
         })
     }
 }
@@ -95,6 +121,7 @@ impl From<&TensorSpec> for TensorDocument {
             name: spec.name.to_string(),
             datatype: spec.datatype.to_string(),
             shape: dimensions.iter().map(size).collect(),
+            any_rank: !spec.shape.is_ranked(),
             symbols: if symbols.iter().any(Option::is_some) { symbols } else { Vec::new() },
         }
     }
@@ -111,7 +138,11 @@ impl TryFrom<TensorDocument> for TensorSpec {
         });
         Ok(Self {
             name: document.name.as_str().into(),
-            shape: ShapeSpec::new(dimensions.collect::<Vec<_>>()),
+            shape: if document.any_rank {
+                ShapeSpec::any_rank()
+            } else {
+                ShapeSpec::new(dimensions)
+            },
             datatype: document.datatype.parse().map_err(|_| "datatype")?,
         })
     }
@@ -131,12 +162,14 @@ pub(crate) mod tests {
         };
         ModelMetadata {
             name: "iris".parse().unwrap(),
-            version: "1".into(),
+            version: ModelVersion::first(),
+            aliases: vec!["stable".parse().unwrap()],
             digest: ContentDigest::of(b"iris"),
             size_bytes: 1234,
             inputs: vec![spec("input", 4)],
             outputs: vec![spec("probabilities", 3)],
-            batching: Batching::Rows { reason: "proved".into() },
+            batching: Batching::Rows { reason: "proved".into(), axes: RowAxes::first(1, 1) },
+            batch_size_max: 32,
         }
     }
 

@@ -60,7 +60,7 @@ pub fn encode_response(response: &InferResponse) -> Result<Vec<u8>, ServiceError
     out.extend_from_slice(b",\"output_shape\":");
     writer::integers(&mut out, output.tensor.shape().dimensions());
     out.extend_from_slice(b",\"model\":");
-    writer::string(&mut out, response.model.name.as_str());
+    writer::string(&mut out, response.model.as_str());
     out.push(b',');
     super::v2::write_served(&mut out, served);
     out.push(b'}');

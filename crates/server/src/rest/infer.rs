@@ -8,8 +8,8 @@ use http::{HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
 use inferring_protocol::rest::{BodyError, Chunks, collect, headers, plain, v2};
 use inferring_types::{
-    Blame, Deadline, ErrorKind, InferRequest, InferResponse, ModelMetadata, NamedTensor, RequestId,
-    ServiceError, TensorName,
+    Blame, Deadline, ErrorKind, InferRequest, InferResponse, ModelMetadata, ModelSelector,
+    NamedTensor, RequestId, ServiceError, TensorName,
 };
 
 use super::{error_response, insert_request_id, respond};
@@ -27,7 +27,7 @@ pub(super) async fn plain(
     let mut intake = Intake::new(config);
     let result = async {
         let body = intake.receive(head, body).await?;
-        let model = node.model(model)?;
+        let model = node.model(ModelSelector { name: model, version: None })?;
         let decoded = plain::decode_request(&body, &model)?;
         intake.identify(decoded.id);
         let request = intake.request(&model, vec![decoded.input], Vec::new());
@@ -55,7 +55,7 @@ pub(super) async fn v2(
     let mut intake = Intake::new(config);
     let result = async {
         let body = intake.receive(head, body).await?;
-        let model = node.model(Some(model))?;
+        let model = node.model(ModelSelector::named(model))?;
         let mut decoded = v2::decode_request(&body, intake.json_length)?;
         intake.identify(decoded.id.take());
         intake.timeout = decoded.timeout.or(intake.timeout);
@@ -127,6 +127,7 @@ impl<'a> Intake<'a> {
         InferRequest {
             id: self.id.clone().unwrap_or_else(RequestId::generate),
             model: model.name.clone(),
+            version: None,
             inputs,
             outputs,
             deadline: Deadline::after(self.arrived, timeout),

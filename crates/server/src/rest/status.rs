@@ -3,7 +3,7 @@
 use http::{Response, StatusCode};
 use inferring_protocol::rest::documents::{GatewayHealth, GatewayStats, WorkerHealth};
 use inferring_protocol::rest::{Chunks, ModelDocument};
-use inferring_types::{NodeStatus, ServiceError};
+use inferring_types::{ModelSelector, NodeStatus, ServiceError};
 use serde_json::json as document;
 
 use super::{error_response, json};
@@ -57,7 +57,7 @@ pub(super) fn models(node: &dyn Node) -> Response<Chunks> {
 
 /// One model's metadata.
 pub(super) fn model(node: &dyn Node, name: &str) -> Response<Chunks> {
-    match node.model(Some(name)) {
+    match node.model(ModelSelector::named(name)) {
         Ok(model) => json(StatusCode::OK, &ModelDocument::from(&*model)),
         Err(error) => error_response(&error, None),
     }
@@ -65,7 +65,7 @@ pub(super) fn model(node: &dyn Node, name: &str) -> Response<Chunks> {
 
 /// Whether one model takes requests.
 pub(super) async fn model_ready(node: &dyn Node, name: &str) -> Response<Chunks> {
-    let known: Result<_, ServiceError> = node.model(Some(name));
+    let known: Result<_, ServiceError> = node.model(ModelSelector::named(name));
     match known {
         Ok(model) => {
             let ready = is_ready(node).await;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use half::{bf16, f16};
 use inferring_backend::{ExecuteError, Session};
-use inferring_types::{Batching, DataType, Dimension, Tensor, TensorSpec};
+use inferring_types::{Batching, DataType, Dimension, RowAxes, Tensor, TensorSpec};
 
 use crate::rows;
 use samples::Domain;
@@ -41,6 +41,7 @@ pub fn prove(session: &mut dyn Session, inputs: &[TensorSpec], outputs: &[Tensor
     let batching = match samples.compare(session) {
         Ok(()) => Batching::Rows {
             reason: "proved at load: rows together gave the same answers as rows apart".into(),
+            axes: RowAxes::first(inputs.len(), outputs.len()),
         },
         Err(reason) => Batching::Alone { reason },
     };
@@ -57,7 +58,10 @@ pub(crate) fn declared_rows(
     match first_dimension_not_dynamic(inputs, outputs) {
         Some(reason) => alone(reason, session, inputs),
         None => Proof {
-            batching: Batching::Rows { reason: DECLARED.to_owned() },
+            batching: Batching::Rows {
+                reason: DECLARED.to_owned(),
+                axes: RowAxes::first(inputs.len(), outputs.len()),
+            },
             known_good: known_good(session, inputs),
         },
     }

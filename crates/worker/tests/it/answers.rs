@@ -3,7 +3,7 @@
 use inferring_backend::fake::FakeBackend;
 use inferring_types::{
     Blame, CacheOutcome, DataType, Dimension, ErrorKind, InferRequest, InferenceService as _,
-    NamedTensor, Tensor,
+    ModelSelector, NamedTensor, Tensor,
 };
 use inferring_worker::{BatchingMode, QueueConfig, WorkerConfig};
 
@@ -19,7 +19,7 @@ async fn a_row_is_answered_with_what_it_took() {
     let answer = fixture.ask(request).await;
     assert_eq!(values(&answer), row_answer(7.0));
     let answer = answer.unwrap();
-    assert_eq!((&answer.id, answer.model.name.as_str()), (&id, "model"));
+    assert_eq!((&answer.id, answer.model.as_str()), (&id, "model"));
     assert_eq!(answer.outputs[0].tensor.shape(), &[1, 4].into());
     let served = answer.served;
     assert_eq!((served.worker.as_str(), served.cache), ("worker", CacheOutcome::Computed));
@@ -62,7 +62,7 @@ async fn no_rows_are_answered_with_no_rows_alone_and_among_others() {
 async fn a_model_of_one_dimension_joins_elements() {
     let backend = FakeBackend::new().with_shape([Dimension::Dynamic(None)]);
     let fixture = Fixture::with(&backend, &WorkerConfig::default());
-    assert!(fixture.worker.model(None).unwrap().batching.joins_rows());
+    assert!(fixture.worker.model(ModelSelector::default()).unwrap().batching.joins_rows());
     fixture.engine.hold();
     let busy = fixture.begin(request([1], &[1.0]));
     assert!(fixture.engine.wait_until_running(1, crate::fixture::PATIENCE));
@@ -82,7 +82,7 @@ async fn a_model_of_scalars_runs_requests_alone_whatever_is_declared() {
         let backend = FakeBackend::new().with_shape([]);
         let config = queueing(QueueConfig { mode, ..QueueConfig::default() });
         let fixture = Fixture::with(&backend, &config);
-        assert!(!fixture.worker.model(None).unwrap().batching.joins_rows());
+        assert!(!fixture.worker.model(ModelSelector::default()).unwrap().batching.joins_rows());
         fixture.engine.hold();
         let answers: Vec<_> =
             (0..4u8).map(|n| fixture.begin(request([], &[f32::from(n)]))).collect();
@@ -127,7 +127,7 @@ async fn what_does_not_fit_the_model_is_refused_and_never_runs() {
         (
             InferRequest { model: "other".parse().unwrap(), ..row(0.0) },
             ErrorKind::NotFound,
-            "no model `other`: this server has model",
+            "no model `other` (served here: model)",
         ),
     ] {
         let error = fixture.ask(wrong).await.unwrap_err();
@@ -156,13 +156,16 @@ async fn models_answer_by_name_and_share_neither_runs_nor_answers() {
     let worker = start(&["one", "two"], &backend, &WorkerConfig::default());
     let names: Vec<_> = worker.models().iter().map(|model| model.name.to_string()).collect();
     assert_eq!(names, ["one", "two"]);
-    assert_eq!(worker.model(None).unwrap().name.as_str(), "one");
-    assert_eq!(worker.model(Some("three")).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(worker.model(ModelSelector::default()).unwrap().name.as_str(), "one");
+    assert_eq!(
+        worker.model(ModelSelector::named("three")).unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
     for name in ["one", "two", "two"] {
         let request = InferRequest { model: name.parse().unwrap(), ..row(5.0) };
         let answer = worker.infer(request).await;
         assert_eq!(values(&answer), row_answer(5.0));
-        assert_eq!(answer.unwrap().model.name.as_str(), name);
+        assert_eq!(answer.unwrap().model.as_str(), name);
     }
     let status = status(&worker).await;
     assert_eq!(status.models.iter().map(|m| m.batches.batches).collect::<Vec<_>>(), [1, 1]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use inferring_backend::fake::FakeBackend;
-use inferring_types::InferenceService as _;
+use inferring_types::{InferenceService as _, ModelSelector};
 use inferring_worker::{BatchingMode, QueueConfig, WorkerConfig};
 
 use crate::fixture::{
@@ -80,7 +80,7 @@ async fn a_model_whose_rows_mix_runs_every_request_alone() {
     ] {
         let config = queueing(QueueConfig { mode, ..QueueConfig::default() });
         let fixture = Fixture::with(&backend, &config);
-        let model = fixture.worker.model(None).unwrap();
+        let model = fixture.worker.model(ModelSelector::default()).unwrap();
         assert!(!model.batching.joins_rows(), "{:?}", model.batching);
         let busy = fixture.occupy();
         let answers: Vec<_> = (0..5u8).map(|n| fixture.begin(row(f32::from(n)))).collect();
@@ -183,7 +183,7 @@ async fn outputs_that_do_not_split_into_rows_are_computed_apart() {
         ..size_max(3)
     });
     let worker = start(&["model"], &backend, &config);
-    assert!(worker.model(None).unwrap().batching.joins_rows());
+    assert!(worker.model(ModelSelector::default()).unwrap().batching.joins_rows());
     let clients = [1.0, 2.0, 3.0].map(|number| {
         let worker = worker.clone();
         tokio::spawn(async move { worker.infer(request([1, 1], &[number])).await })

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use inferring_backend::fake::FakeBackend;
-use inferring_types::{Blame, DataType, ErrorKind, InferenceService as _, Tensor};
+use inferring_types::{Blame, DataType, ErrorKind, InferenceService as _, ModelSelector, Tensor};
 use inferring_worker::{BatchingMode, QueueConfig, WorkerConfig};
 
 use crate::fixture::{
@@ -157,7 +157,7 @@ async fn an_input_that_once_ran_tells_a_bad_one_from_a_broken_engine() {
         },
     };
     let worker = start(&["model"], &backend, &WorkerConfig::default());
-    let reason = worker.model(None).unwrap().batching.reason().to_owned();
+    let reason = worker.model(ModelSelector::default()).unwrap().batching.reason().to_owned();
     assert!(reason.contains("ran none of the generated inputs"), "{reason}");
     let ask = |number: f32| worker.infer(request([1, 1], &[number]));
     assert_eq!(ask(1.0).await.unwrap_err().blame(), Blame::WorkerFailed);

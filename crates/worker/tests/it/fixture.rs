@@ -8,7 +8,7 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use inferring_backend::fake::{FakeBackend, FakeControl};
-use inferring_backend::{Backend, ExecuteError, LoadError, LoadedModel, Session};
+use inferring_backend::{Backend, ExecuteError, LoadError, LoadOptions, LoadedModel, Session};
 use inferring_types::{
     BackendStatus, BoxFuture, ContentDigest, DataType, Deadline, DeviceStatus, Dimension,
     InferRequest, InferResponse, InferenceService as _, NamedTensor, NodeStatus, RequestId,
@@ -125,6 +125,7 @@ pub(crate) fn request(shape: impl Into<Shape>, values: &[f32]) -> InferRequest {
     InferRequest {
         id: RequestId::generate(),
         model: "model".parse().unwrap(),
+        version: None,
         inputs: vec![NamedTensor::new("input".into(), tensor(shape, values))],
         outputs: Vec::new(),
         deadline: Deadline::after(Instant::now(), 10 * PATIENCE),
@@ -189,7 +190,7 @@ impl Backend for FunctionBackend {
         FakeBackend::new().status()
     }
 
-    fn load(&self, path: &Path) -> Result<LoadedModel, LoadError> {
+    fn load(&self, path: &Path, _: &LoadOptions) -> Result<LoadedModel, LoadError> {
         let bytes = path.as_os_str().as_encoded_bytes();
         Ok(LoadedModel {
             inputs: vec![spec("input", self.shape.clone())],
@@ -197,6 +198,8 @@ impl Backend for FunctionBackend {
             digest: ContentDigest::of(bytes),
             size_bytes: bytes.len() as u64,
             device: DeviceStatus { provider: "none".to_owned(), fallback_reason: None },
+            deterministic: true,
+            notes: Vec::new(),
             session: Box::new(FunctionSession(self.function)),
         })
     }

@@ -1,8 +1,10 @@
 //! What is found out about models of which the tests know the truth.
 
 use inferring_backend::fake::FakeBackend;
-use inferring_backend::{Backend as _, ExecuteError};
-use inferring_types::{DataType, Dimension, InferenceService as _, ShapeSpec, Tensor, TensorSpec};
+use inferring_backend::{Backend as _, ExecuteError, LoadOptions};
+use inferring_types::{
+    DataType, Dimension, InferenceService as _, ModelSelector, ShapeSpec, Tensor, TensorSpec,
+};
 use inferring_worker::{BatchingMode, Proof, QueueConfig, WorkerConfig, prove};
 
 use crate::fixture::{FunctionSession, queueing, shape, spec, start, tensor};
@@ -185,7 +187,7 @@ fn a_declaration_is_taken_at_its_word() {
         let backend = FakeBackend::new().with_rows_that_mix();
         let config = queueing(QueueConfig { mode, ..QueueConfig::default() });
         let worker = start(&["model"], &backend, &config);
-        let batching = worker.model(None).unwrap().batching.clone();
+        let batching = worker.model(ModelSelector::default()).unwrap().batching.clone();
         assert_eq!(batching.joins_rows(), joins);
         assert_eq!(batching.reason(), "declared in the configuration");
         assert_eq!(backend.control().runs(), 1);
@@ -195,9 +197,9 @@ fn a_declaration_is_taken_at_its_word() {
 #[test]
 fn the_proof_is_what_a_worker_goes_by() {
     for backend in [FakeBackend::new(), FakeBackend::new().with_rows_that_mix()] {
-        let mut model = backend.load("model.onnx".as_ref()).unwrap();
+        let mut model = backend.load("model.onnx".as_ref(), &LoadOptions::default()).unwrap();
         let proof = prove(&mut *model.session, &model.inputs, &model.outputs);
         let worker = start(&["model"], &backend, &WorkerConfig::default());
-        assert_eq!(worker.model(None).unwrap().batching, proof.batching);
+        assert_eq!(worker.model(ModelSelector::default()).unwrap().batching, proof.batching);
     }
 }

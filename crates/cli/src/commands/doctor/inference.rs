@@ -149,7 +149,7 @@ fn described(response: &InferResponse) -> String {
     };
     format!(
         "{} answered {} by {} in {:?}, {how}",
-        response.model.name,
+        response.model,
         outputs.collect::<Vec<_>>().join(", "),
         served.worker,
         served.inference_time,

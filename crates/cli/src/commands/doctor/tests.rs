@@ -10,8 +10,8 @@ use inferring_gateway::{BreakerSettings, ProbeConfig};
 use inferring_protocol::rest::documents::{BreakerDocument, EndpointDocument, GatewayStats};
 use inferring_types::{
     BackendStatus, BatchStatus, Batching, CacheOutcome, CacheStatus, ContentDigest, DataType,
-    DeviceStatus, Dimension, InferResponse, ModelMetadata, ModelStatus, NamedTensor, RequestId,
-    Served, ShapeSpec, Tensor, TensorSpec, WorkerStatus,
+    DeviceStatus, Dimension, InferResponse, ModelMetadata, ModelStatus, ModelVersion, NamedTensor,
+    RequestId, RowAxes, Served, ShapeSpec, Tensor, TensorSpec, WorkerStatus,
 };
 
 use super::check::{Check, Kind, Verdict};
@@ -455,12 +455,14 @@ fn model(name: &str, file: &[u8]) -> Arc<ModelMetadata> {
     };
     Arc::new(ModelMetadata {
         name: name.parse().unwrap(),
-        version: "1".into(),
+        version: ModelVersion::first(),
+        aliases: Vec::new(),
         digest: ContentDigest::of(file),
         size_bytes: 1234,
         inputs: vec![spec("input", 4)],
         outputs: vec![spec("probabilities", 3)],
-        batching: Batching::Rows { reason: "proved".into() },
+        batching: Batching::Rows { reason: "proved".into(), axes: RowAxes::first(1, 1) },
+        batch_size_max: 32,
     })
 }
 
@@ -519,7 +521,8 @@ fn answer(worker: &str, values: [f32; 3]) -> InferResponse {
     let tensor = Tensor::from_f32([1, 3].into(), &values).unwrap();
     InferResponse {
         id: RequestId::generate(),
-        model: model("iris", b"iris"),
+        model: "iris".parse().unwrap(),
+        version: ModelVersion::first(),
         outputs: [NamedTensor::new("probabilities".into(), tensor)].into(),
         served: Served {
             worker: worker.into(),

@@ -124,6 +124,7 @@ pub(super) async fn ask(
     let request = InferRequest {
         id: RequestId::generate(),
         model: model.name.clone(),
+        version: None,
         inputs: vec![input.clone()],
         outputs: Vec::new(),
         deadline: Deadline::after(Instant::now(), allowed),
@@ -144,7 +145,7 @@ pub(super) async fn ask(
     }
     let malformed = |error: ServiceError| Refusal::Malformed(error.chain().to_string());
     let json_length = headers::json_length(answer.headers(), body.len()).map_err(malformed)?;
-    v2::decode_response(body, json_length, request.id, model.clone()).map_err(malformed)
+    v2::decode_response(body, json_length, request.id, request.model).map_err(malformed)
 }
 
 /// Compares two answers.
@@ -185,7 +186,9 @@ const ROUNDING: f32 = 1e-4;
 
 #[cfg(test)]
 mod tests {
-    use inferring_types::{Batching, CacheOutcome, ContentDigest, Served, ShapeSpec, WorkerId};
+    use inferring_types::{
+        Batching, CacheOutcome, ContentDigest, ModelVersion, RowAxes, Served, ShapeSpec, WorkerId,
+    };
 
     use super::*;
 
@@ -200,12 +203,14 @@ mod tests {
     fn model(inputs: Vec<TensorSpec>) -> ModelMetadata {
         ModelMetadata {
             name: "m".parse().unwrap(),
-            version: "1".into(),
+            version: ModelVersion::first(),
+            aliases: Vec::new(),
             digest: ContentDigest::of(b"m"),
             size_bytes: 1,
             outputs: inputs.clone(),
             inputs,
-            batching: Batching::Rows { reason: "proved".into() },
+            batching: Batching::Rows { reason: "proved".into(), axes: RowAxes::first(1, 1) },
+            batch_size_max: 32,
         }
     }
 
@@ -256,7 +261,8 @@ mod tests {
         let tensor = Tensor::from_f32(shape, values).unwrap();
         InferResponse {
             id: RequestId::generate(),
-            model: Arc::new(model(vec![spec(DataType::Fp32, &[None])])),
+            model: "m".parse().unwrap(),
+            version: ModelVersion::first(),
             outputs: [NamedTensor::new(name.into(), tensor)].into(),
             served: Served {
                 worker: WorkerId::from("w"),

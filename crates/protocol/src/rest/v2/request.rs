@@ -179,6 +179,7 @@ mod tests {
             let request = InferRequest {
                 id: "r \"1\"".parse().unwrap(),
                 model: "m".parse().unwrap(),
+                version: None,
                 inputs: ["a", "b"]
                     .map(|name| {
                         let tensor = Tensor::from_f32([1, width].into(), &values).unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use inferring_types::{
-    Blame, CacheOutcome, ErrorKind, InferResponse, ModelMetadata, NamedTensor, RequestId, Served,
+    Blame, CacheOutcome, ErrorKind, InferResponse, ModelName, NamedTensor, RequestId, Served,
     ServiceError, TensorName, WorkerId,
 };
 
@@ -28,9 +28,9 @@ pub fn encode_response(
     head.extend_from_slice(b"{\"id\":");
     writer::string(&mut head, response.id.as_str());
     head.extend_from_slice(b",\"model_name\":");
-    writer::string(&mut head, response.model.name.as_str());
+    writer::string(&mut head, response.model.as_str());
     head.extend_from_slice(b",\"model_version\":");
-    writer::string(&mut head, &response.model.version);
+    writer::string(&mut head, response.version.as_str());
     head.extend_from_slice(b",\"parameters\":{");
     write_served(&mut head, &response.served);
     head.extend_from_slice(b"},\"outputs\":");
@@ -68,7 +68,7 @@ pub fn decode_response(
     body: &Bytes,
     json_length: Option<usize>,
     id: RequestId,
-    model: Arc<ModelMetadata>,
+    model: ModelName,
 ) -> Result<InferResponse, ServiceError> {
     read_response(body, json_length, id, model)
         .map_err(|error| ServiceError::failed("the worker's answer is malformed").caused_by(error))
@@ -104,7 +104,7 @@ pub(in crate::rest) fn not_finite(response: &InferResponse, output: &NamedTensor
         format!(
             "output `{}` holds NaN or an infinity, which JSON cannot carry: ask \
              POST /v2/models/{}/infer for binary output",
-            output.name, response.model.name,
+            output.name, response.model,
         ),
     )
 }
@@ -113,10 +113,11 @@ fn read_response(
     body: &Bytes,
     json_length: Option<usize>,
     id: RequestId,
-    model: Arc<ModelMetadata>,
+    model: ModelName,
 ) -> Result<InferResponse, ServiceError> {
     let (head, mut raw) = split(body, json_length);
     let mut entries = Vec::new();
+    let mut version = None;
     let mut served = Served {
         worker: WorkerId::from(""),
         cache: CacheOutcome::Computed,
@@ -128,6 +129,10 @@ fn read_response(
     let mut cursor = Cursor::new(&head);
     cursor.object("an object with `outputs`", |key, cursor| {
         match key {
+            b"model_version" => {
+                let text = cursor.string("a string")?;
+                version = Some(text.parse().map_err(|error| cursor.error(format!("{error}")))?);
+            }
             b"parameters" => read_served(cursor, &mut served)?,
             b"outputs" => cursor.array("an array of tensors", |cursor| {
                 entries.push(TensorEntry::read(cursor)?);
@@ -146,7 +151,8 @@ fn read_response(
     if outputs.is_empty() {
         return Err(ServiceError::invalid("field `outputs` is missing or empty"));
     }
-    Ok(InferResponse { id, model, outputs, served })
+    let version = version.ok_or_else(|| ServiceError::invalid("`model_version` is missing"))?;
+    Ok(InferResponse { id, model, version, outputs, served })
 }
 
 fn read_served(cursor: &mut Cursor<'_>, served: &mut Served) -> Result<(), JsonError> {
@@ -185,7 +191,8 @@ mod tests {
         let tensor = Tensor::from_f32(shape, values).unwrap();
         InferResponse {
             id: "r1".parse().unwrap(),
-            model: Arc::new(iris()),
+            model: iris().name,
+            version: iris().version,
             outputs: [NamedTensor::new("probabilities".into(), tensor)].into(),
             served: Served {
                 worker: "worker_1".into(),
@@ -234,7 +241,7 @@ mod tests {
     #[test]
     fn a_malformed_answer_is_the_workers_fault() {
         let body = Bytes::from_static(b"{\"outputs\":[]}");
-        let error = decode_response(&body, None, "r".parse().unwrap(), Arc::new(iris()));
+        let error = decode_response(&body, None, "r".parse().unwrap(), iris().name);
         assert_eq!(error.unwrap_err().blame(), Blame::WorkerFailed);
     }
 }
