@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use inferring_backend::Backend as _;
 use inferring_backend::ort::{Device, OrtBackend, OrtConfig};
+use inferring_backend::{Backend as _, LoadOptions};
 use inferring_types::{DataType, Shape, Tensor};
 
 /// Long enough that the fastest of the windows ran undisturbed on a busy machine.
@@ -41,7 +41,7 @@ fn measure() -> Result<(), Box<dyn std::error::Error>> {
         intra_op_threads: Some(threads),
         ..OrtConfig::default()
     })?;
-    let mut model = backend.load(&path)?;
+    let mut model = backend.load(&path, &LoadOptions::default())?;
     let spec = &model.inputs[0];
     let sizes =
         spec.shape.dimensions().iter().enumerate().map(|(index, dimension)| {

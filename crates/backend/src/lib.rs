@@ -4,12 +4,17 @@
 //! names the engine behind. [`ort`](mod@ort) is ONNX Runtime; [`fake`] is an engine for tests
 //! that counts its runs and can be held, delayed and made to fail.
 
+mod device;
 pub mod fake;
+mod options;
 pub mod ort;
 
 use std::path::{Path, PathBuf};
 
 use inferring_types::{BackendStatus, ContentDigest, DeviceStatus, Tensor, TensorSpec};
+
+pub use self::device::{Device, UnknownDevice};
+pub use self::options::{Arena, ExecutionMode, GraphOptimization, LoadOptions};
 
 /// An execution engine.
 pub trait Backend: Send + Sync {
@@ -20,7 +25,11 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     /// [`LoadError`], which names the file and what is wrong with it.
-    fn load(&self, path: &Path) -> Result<LoadedModel, LoadError>;
+    fn load(&self, path: &Path, options: &LoadOptions) -> Result<LoadedModel, LoadError>;
+
+    /// Gives memory that dropped sessions have freed back to the system. It takes milliseconds
+    /// and is worth them after models were unloaded, never after a run.
+    fn trim(&self) {}
 }
 
 /// A model, ready to run.
@@ -29,12 +38,18 @@ pub struct LoadedModel {
     pub inputs: Vec<TensorSpec>,
     /// Declared outputs, in the model's order.
     pub outputs: Vec<TensorSpec>,
-    /// Digest of the model file's bytes.
+    /// Digest of the model file's bytes, and of those of the files that its weights lie in.
     pub digest: ContentDigest,
-    /// Size of the model file, in bytes.
+    /// Size of the model file and of the files that its weights lie in, in bytes.
     pub size_bytes: u64,
     /// Where it runs.
     pub device: DeviceStatus,
+    /// Whether equal inputs give equal outputs. Where it draws random numbers they do not, and
+    /// no answer may be given twice.
+    pub deterministic: bool,
+    /// What whoever reads about the model should know beside its specifications, a sentence
+    /// each: of an output that is no tensor, its type and the form in which it is served.
+    pub notes: Vec<String>,
     /// Runs it.
     pub session: Box<dyn Session>,
 }

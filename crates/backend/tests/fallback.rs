@@ -7,8 +7,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use inferring_backend::Backend as _;
 use inferring_backend::ort::{Device, OrtBackend, OrtConfig, StartError};
+use inferring_backend::{Backend as _, LoadOptions};
 use inferring_types::Tensor;
 use parking_lot::Mutex;
 use tracing_subscriber::fmt::MakeWriter;
@@ -61,13 +61,14 @@ fn auto_falls_back_with_one_warning_and_cuda_fails_with_the_reason() {
         .with_ansi(false)
         .init();
     let iris = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/iris/iris.onnx");
+    let options = LoadOptions::default();
     let flower = Tensor::from_f32([1, 4].into(), &[5.1, 3.5, 1.4, 0.2]).unwrap();
 
     let mut backends = vec![start(Device::Auto).unwrap_or_else(|error| panic!("{error}"))];
     backends.push(start(Device::Auto).unwrap());
     let mut answers = Vec::new();
     for backend in &backends {
-        let mut model = backend.load(&iris).unwrap();
+        let mut model = backend.load(&iris, &options).unwrap();
         assert_eq!(model.device, backend.device());
         answers.push(model.session.execute(std::slice::from_ref(&flower)).unwrap());
     }
@@ -77,7 +78,7 @@ fn auto_falls_back_with_one_warning_and_cuda_fails_with_the_reason() {
     let Some(reason) = device.fallback_reason else {
         assert_eq!(device.provider, "CUDAExecutionProvider");
         assert_eq!(start(Device::Cuda(0)).unwrap().device(), device);
-        let mut on_cpu = start(Device::Cpu).unwrap().load(&iris).unwrap().session;
+        let mut on_cpu = start(Device::Cpu).unwrap().load(&iris, &options).unwrap().session;
         let expected = on_cpu.execute(std::slice::from_ref(&flower)).unwrap();
         for (got, want) in answers[0].iter().zip(&expected).filter_map(both_f32).flatten() {
             assert!((got - want).abs() <= 1e-3, "{got} on the GPU, {want} on the CPU");

@@ -5,9 +5,9 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use inferring_backend::Backend as _;
 use inferring_backend::ort::library::Places;
 use inferring_backend::ort::{Device, OrtBackend, OrtConfig, StartError};
+use inferring_backend::{Backend as _, LoadOptions};
 use inferring_types::Tensor;
 
 fn config(threads: usize) -> OrtConfig {
@@ -40,7 +40,8 @@ fn a_process_has_one_environment_whose_threads_all_sessions_share() {
     assert_eq!(started, before + 2, "the third of three threads is the caller's");
 
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../integration-tests/models/slow.onnx");
-    let mut models = (0..5).map(|_| backend.load(&model).unwrap()).collect::<Vec<_>>();
+    let load = |options| backend.load(&model, &options).unwrap();
+    let mut models = (0..5).map(|_| load(LoadOptions::default())).collect::<Vec<_>>();
     let input = Tensor::from_f32([1, 4].into(), &[1.0; 4]).unwrap();
     for model in &mut models {
         model.session.execute(std::slice::from_ref(&input)).unwrap();

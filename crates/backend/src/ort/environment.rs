@@ -23,7 +23,7 @@ use super::{StartError, message};
 pub(super) struct Runtime {
     pub(super) environment: Environment,
     pub(super) probes: Probes,
-    settings: Settings,
+    pub(super) settings: Settings,
     library: Library,
     version: String,
 }

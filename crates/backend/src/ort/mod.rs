@@ -22,7 +22,7 @@ use std::sync::Arc;
 use inferring_types::{BackendStatus, DeviceStatus};
 
 pub use self::environment::disable_telemetry;
-pub use self::providers::{Device, UnknownDevice};
+pub use crate::device::{Device, UnknownDevice};
 
 use self::environment::{Runtime, Settings};
 use self::file::ModelFile;
@@ -30,7 +30,7 @@ use self::library::{LibraryError, Places};
 use self::providers::Placement;
 use self::session::OrtSession;
 use self::signature::Signature;
-use crate::{Backend, LoadError, LoadedModel};
+use crate::{Backend, LoadError, LoadOptions, LoadedModel};
 
 /// How ONNX Runtime is to be used.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -104,9 +104,18 @@ impl OrtBackend {
         Ok(Self { runtime, placement })
     }
 
-    /// Where models run, and why not elsewhere.
+    /// Where models run that name no device of their own, and why not elsewhere.
     pub fn device(&self) -> DeviceStatus {
         self.placement.status()
+    }
+
+    fn placement_of(&self, path: &Path, options: &LoadOptions) -> Result<Placement, LoadError> {
+        let Some(device) = options.device else { return Ok(self.placement.clone()) };
+        Placement::decide(device, &self.runtime).map_err(|reason| LoadError::Device {
+            path: path.to_owned(),
+            device: device.to_string(),
+            reason,
+        })
     }
 }
 
@@ -115,7 +124,7 @@ impl Backend for OrtBackend {
         self.runtime.status()
     }
 
-    fn load(&self, path: &Path) -> Result<LoadedModel, LoadError> {
+    fn load(&self, path: &Path, options: &LoadOptions) -> Result<LoadedModel, LoadError> {
         let read = |source| LoadError::Read { path: path.to_owned(), source };
         let refused =
             |reason: &str| LoadError::Refused { path: path.to_owned(), reason: reason.to_owned() };
@@ -123,7 +132,8 @@ impl Backend for OrtBackend {
         if file.size_bytes == 0 {
             return Err(refused("the file is empty"));
         }
-        let (engine, device) = self.placement.open(&self.runtime.environment, path)?;
+        let placement = self.placement_of(path, options)?;
+        let (engine, device) = placement.open(&self.runtime, path, options)?;
         if !file.is_unchanged(path) {
             return Err(refused("the file changed while it was read: load it again"));
         }
@@ -135,6 +145,8 @@ impl Backend for OrtBackend {
             digest: file.digest,
             size_bytes: file.size_bytes,
             device,
+            deterministic: true,
+            notes: Vec::new(),
             session: Box::new(OrtSession::new(engine, signature)),
         })
     }

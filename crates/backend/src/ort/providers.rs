@@ -5,66 +5,17 @@
 //! of one addition runs on it, once per process, and either works or gives the loader's reason.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use inferring_types::{DeviceStatus, Tensor};
-use ort::environment::Environment;
 use ort::session::Session as Engine;
 use parking_lot::Mutex;
 
 use super::environment::Runtime;
 use super::session::{self, OrtSession, Source, Target};
 use super::signature::Signature;
-use crate::{LoadError, Session as _};
-
-/// The device to run models on, as a user asks for it: `auto`, `cpu`, `cuda` or `cuda:1`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Device {
-    /// The first CUDA device where it works, else the CPU.
-    #[default]
-    Auto,
-    /// The CPU; CUDA is never touched.
-    Cpu,
-    /// The CUDA device of that number, or an error.
-    Cuda(u32),
-}
-
-/// A text that names no device.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no device: expected `auto`, `cpu`, `cuda` or `cuda:N` with the number of a GPU")]
-pub struct UnknownDevice(pub String);
-
-impl FromStr for Device {
-    type Err = UnknownDevice;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
-            _ => text
-                .strip_prefix("cuda:")
-                .filter(|number| number.bytes().all(|b| b.is_ascii_digit()))
-                .and_then(|number| number.parse().ok())
-                .filter(|number| i32::try_from(*number).is_ok())
-                .map(Self::Cuda)
-                .ok_or_else(|| UnknownDevice(text.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Cpu => f.write_str("cpu"),
-            Self::Cuda(number) => write!(f, "cuda:{number}"),
-        }
-    }
-}
+use crate::{Device, LoadError, LoadOptions, Session as _};
 
 /// Where the models of one backend go.
 #[derive(Debug, Clone)]
@@ -86,7 +37,7 @@ impl Placement {
             Device::Auto => (0, false),
             Device::Cuda(number) => (number, true),
         };
-        match runtime.probes.cuda(&runtime.environment, number) {
+        match runtime.probes.cuda(runtime, number) {
             Ok(()) => Ok(Self::Cuda { number, required }),
             Err(reason) if required => Err(reason),
             Err(reason) => {
@@ -110,10 +61,11 @@ impl Placement {
     /// `Refused` where the model is at fault, `Device` where the device is.
     pub(super) fn open(
         &self,
-        environment: &Environment,
+        runtime: &Runtime,
         path: &Path,
+        options: &LoadOptions,
     ) -> Result<(Engine, DeviceStatus), LoadError> {
-        let open = |target| session::open(environment, Source::File(path), target);
+        let open = |target| session::open(runtime, Source::File(path), target, options);
         let open_on_cpu =
             || open(Target::Cpu).map_err(|reason| LoadError::Refused { path: path.into(), reason });
         let (number, required) = match self {
@@ -155,9 +107,9 @@ pub(super) struct Probes {
 
 impl Probes {
     /// Whether the CUDA device of that number runs a model; tried the first time it is asked.
-    fn cuda(&self, environment: &Environment, number: u32) -> Result<(), String> {
+    fn cuda(&self, runtime: &Runtime, number: u32) -> Result<(), String> {
         let mut known = self.cuda.lock();
-        known.entry(number).or_insert_with(|| probe(environment, Target::Cuda(number))).clone()
+        known.entry(number).or_insert_with(|| probe(runtime, Target::Cuda(number))).clone()
     }
 
     fn report_fallback_once(&self, reason: &str) {
@@ -179,8 +131,9 @@ const ADDITION: &[u8] = b"\x08\x08\x3a\x39\
 ///
 /// # Errors
 /// The loader's or the engine's reason why that does not work.
-fn probe(environment: &Environment, target: Target) -> Result<(), String> {
-    let engine = session::open(environment, Source::Bytes(ADDITION), target)?;
+fn probe(runtime: &Runtime, target: Target) -> Result<(), String> {
+    let options = LoadOptions::default();
+    let engine = session::open(runtime, Source::Bytes(ADDITION), target, &options)?;
     let signature = Signature::of(&engine)?;
     let one = Tensor::from_f32([1].into(), &[1.0]).expect("one number in a shape of one");
     let outputs = OrtSession::new(engine, signature)
@@ -198,36 +151,12 @@ mod tests {
     use crate::ort::{OrtBackend, OrtConfig};
 
     #[test]
-    fn devices_read_back() {
-        for (text, device) in [
-            ("auto", Device::Auto),
-            ("cpu", Device::Cpu),
-            ("cuda:0", Device::Cuda(0)),
-            ("cuda:11", Device::Cuda(11)),
-        ] {
-            assert_eq!(text.parse(), Ok(device));
-            assert_eq!(device.to_string(), text);
-        }
-        assert_eq!("cuda".parse(), Ok(Device::Cuda(0)));
-    }
-
-    #[test]
-    fn what_is_no_device_is_named_with_what_is() {
-        for text in ["", "gpu", "CUDA", "cuda:", "cuda:-1", "cuda:+1", "cuda:x", "cuda:4294967295"]
-        {
-            let error = text.parse::<Device>().unwrap_err().to_string();
-            assert!(error.contains(&format!("`{text}`")) && error.contains("cuda:N"), "{error}");
-        }
-    }
-
-    #[test]
     fn the_probe_adds_where_there_is_a_device_and_fails_where_there_is_none() {
         let config = OrtConfig { device: Device::Cpu, ..OrtConfig::default() };
         let backend = OrtBackend::start(config).unwrap();
-        let environment = &backend.runtime.environment;
-        probe(environment, Target::Cpu).unwrap();
+        probe(&backend.runtime, Target::Cpu).unwrap();
         // No machine has so many.
-        let reason = probe(environment, Target::Cuda(1_000_000)).unwrap_err();
+        let reason = probe(&backend.runtime, Target::Cuda(1_000_000)).unwrap_err();
         assert!(reason.to_uppercase().contains("CUDA"), "{reason}");
     }
 }

@@ -3,22 +3,24 @@
 
 use std::any::Any;
 use std::ffi::CString;
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::ptr;
 
 use inferring_types::{Tensor, TensorSpec};
 use ort::AsPointer as _;
-use ort::environment::Environment;
-use ort::ep::{CUDA, cuda::ConvAlgorithmSearch};
+use ort::ep::{CPU, CUDA, cuda::ConvAlgorithmSearch};
 use ort::memory::MemoryInfo;
-use ort::session::{Session as Engine, builder::AutoDevicePolicy};
+use ort::session::Session as Engine;
+use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder};
 use smallvec::SmallVec;
 
+use super::environment::{Runtime, Settings};
 use super::message;
 use super::signature::Signature;
 use super::tensor::{Input, Value, check};
-use crate::{ExecuteError, Session};
+use crate::{Arena, ExecuteError, ExecutionMode, GraphOptimization, LoadOptions, Session};
 
 /// Where a model's bytes come from.
 #[derive(Debug, Clone, Copy)]
@@ -42,11 +44,13 @@ pub(super) enum Target {
 /// # Errors
 /// The engine's reason.
 pub(super) fn open(
-    environment: &Environment,
+    runtime: &Runtime,
     source: Source<'_>,
     target: Target,
+    options: &LoadOptions,
 ) -> Result<Engine, String> {
-    let opened = catch_unwind(AssertUnwindSafe(|| open_unguarded(environment, source, target)));
+    let open = || open_unguarded(runtime, source, target, options);
+    let opened = catch_unwind(AssertUnwindSafe(open));
     match opened {
         Ok(Ok(engine)) => Ok(engine),
         Ok(Err(error)) => Err(message::clean(error.message())),
@@ -57,11 +61,12 @@ pub(super) fn open(
 }
 
 fn open_unguarded(
-    environment: &Environment,
+    runtime: &Runtime,
     source: Source<'_>,
     target: Target,
+    options: &LoadOptions,
 ) -> Result<Engine, ort::Error> {
-    let builder = Engine::builder(environment)?;
+    let builder = configure(Engine::builder(&runtime.environment)?, &runtime.settings, options)?;
     let mut builder = match target {
         // Left alone, the binding asks for the most efficient device that the library knows.
         Target::Cpu => builder.with_auto_device(AutoDevicePolicy::PreferCPU)?,
@@ -78,6 +83,39 @@ fn open_unguarded(
         Source::File(path) => builder.commit_from_file(path),
         Source::Bytes(bytes) => builder.commit_from_memory(bytes),
     }
+}
+
+/// A builder with the options that hold for every device.
+fn configure(
+    builder: SessionBuilder,
+    settings: &Settings,
+    options: &LoadOptions,
+) -> Result<SessionBuilder, ort::Error> {
+    let mut builder = builder.with_optimization_level(match options.optimization {
+        GraphOptimization::Disable => GraphOptimizationLevel::Disable,
+        GraphOptimization::Basic => GraphOptimizationLevel::Level1,
+        GraphOptimization::Extended => GraphOptimizationLevel::Level2,
+        GraphOptimization::All => GraphOptimizationLevel::All,
+    })?;
+    if options.needs_own_threads() {
+        let threads = options.intra_op_threads.unwrap_or(settings.intra_op_threads);
+        builder = builder
+            .with_independent_thread_pool()?
+            .with_intra_threads(threads.get())?
+            .with_intra_op_spinning(settings.spinning)?
+            .with_inter_op_spinning(settings.spinning)?;
+    }
+    if options.execution_mode == ExecutionMode::Parallel {
+        builder = builder
+            .with_parallel_execution(true)?
+            // 0 is the engine's word for its own choice.
+            .with_inter_threads(options.inter_op_threads.map_or(0, NonZeroUsize::get))?;
+    }
+    if options.arena == Arena::Off {
+        let cpu = CPU::default().with_arena_allocator(false);
+        builder = builder.with_execution_providers([cpu.build()])?;
+    }
+    Ok(builder)
 }
 
 fn words_of(panic: &(dyn Any + Send)) -> &str {

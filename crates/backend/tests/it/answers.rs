@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use inferring_backend::Backend as _;
+use inferring_backend::{Backend as _, LoadOptions};
 use inferring_types::{ContentDigest, DataType, NamedTensor, Shape, Tensor, TensorSpec};
 use serde_json::Value;
 
@@ -114,7 +114,8 @@ fn sessions_run_beside_each_other_and_answer_their_own_callers() {
         for (question, answer) in questions.iter().zip(&answers) {
             let backend = backend.clone();
             scope.spawn(move || {
-                let mut model = backend.load(&models().join("tiny_mlp.onnx")).unwrap();
+                let path = models().join("tiny_mlp.onnx");
+                let mut model = backend.load(&path, &LoadOptions::default()).unwrap();
                 for _ in 0..200 {
                     let again = model.session.execute(std::slice::from_ref(question)).unwrap();
                     assert_eq!(&again, answer);

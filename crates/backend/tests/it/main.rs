@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use inferring_backend::ort::{Device, OrtBackend, OrtConfig};
-use inferring_backend::{Backend as _, LoadError, LoadedModel};
+use inferring_backend::{Backend as _, LoadError, LoadOptions, LoadedModel};
 use tempfile::TempDir;
 
 /// The backend of this process, on the CPU.
@@ -42,7 +42,7 @@ fn iris() -> PathBuf {
 }
 
 fn load(path: &Path) -> LoadedModel {
-    backend().load(path).unwrap_or_else(|error| panic!("{error}"))
+    backend().load(path, &LoadOptions::default()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Loads a model that a test has made.
@@ -50,7 +50,7 @@ fn try_load_bytes(model: &[u8]) -> Result<LoadedModel, LoadError> {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("model.onnx");
     std::fs::write(&path, model).unwrap();
-    backend().load(&path)
+    backend().load(&path, &LoadOptions::default())
 }
 
 fn load_bytes(model: &[u8]) -> LoadedModel {

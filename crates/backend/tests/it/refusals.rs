@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use inferring_backend::{Backend as _, LoadError};
+use inferring_backend::{Backend as _, LoadError, LoadOptions};
 use inferring_types::{DataType, Tensor};
 use tempfile::TempDir;
 
@@ -11,7 +11,7 @@ use crate::onnx::{self, Message, Size};
 use crate::{backend, iris, models, try_load_bytes};
 
 fn refusal(path: &Path) -> LoadError {
-    match backend().load(path) {
+    match backend().load(path, &LoadOptions::default()) {
         Ok(_) => panic!("`{}` was loaded", path.display()),
         Err(error) => error,
     }
@@ -185,7 +185,7 @@ fn weights_in_a_file_beside_the_model_are_found_and_missed() {
 
     let weights = [10.0_f32, 20.0].map(f32::to_le_bytes);
     std::fs::write(folder.path().join("weights.bin"), weights.as_flattened()).unwrap();
-    let mut model = backend().load(&path).unwrap();
+    let mut model = crate::load(&path);
     let input = Tensor::from_f32([1, 2].into(), &[1.0, 2.0]).unwrap();
     let outputs = model.session.execute(&[input]).unwrap();
     assert_eq!(outputs[0].to_f32().unwrap(), [11.0, 22.0]);

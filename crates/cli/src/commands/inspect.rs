@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use inferring_backend::ort::OrtBackend;
-use inferring_backend::{Backend, LoadedModel};
+use inferring_backend::{Backend, LoadOptions, LoadedModel};
 use inferring_types::{BackendStatus, TensorSpec};
 use inferring_worker::{ModelFile, Proof, prove};
 use serde_json::json;
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &InspectArgs, common: &Common) -> anyhow::Result<ExitCod
     std::fs::metadata(path)
         .with_context(|| format!("cannot read model file `{}`", path.display()))?;
     let backend = OrtBackend::start(config.backend.ort())?;
-    let mut model = backend.load(path)?;
+    let mut model = backend.load(path, &LoadOptions::default())?;
     let proof = prove(&mut *model.session, &model.inputs, &model.outputs);
     let engine = backend.status();
     match args.output {

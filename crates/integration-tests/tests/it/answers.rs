@@ -1,7 +1,7 @@
 //! Answers are those of ONNX Runtime, whichever way they are asked for.
 
-use inferring_backend::Backend as _;
 use inferring_backend::ort::{Device, OrtBackend, OrtConfig};
+use inferring_backend::{Backend as _, LoadOptions};
 use inferring_integration_tests::client::Client;
 use inferring_integration_tests::models::{self, Case};
 use inferring_integration_tests::process::onnxruntime;
@@ -86,7 +86,7 @@ fn answers_are_onnx_runtimes_own_to_the_last_bit() {
     let library = Some(onnxruntime().to_owned());
     let config = OrtConfig { library, device: Device::Cpu, ..OrtConfig::default() };
     let backend = OrtBackend::start(config).unwrap_or_else(|error| panic!("{error}"));
-    let mut model = backend.load(&models::iris()).unwrap();
+    let mut model = backend.load(&models::iris(), &LoadOptions::default()).unwrap();
     // One after the other, so that each is a run of its own on both sides.
     for n in 0..200_u8 {
         let flower = [0.03, 0.02, 0.035, 0.0125].map(|step| f32::from(n) * step);
