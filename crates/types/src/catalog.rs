@@ -25,29 +25,42 @@ impl<T: Described> Described for Arc<T> {
 
 /// What is served at one moment: versions of models, those of one model side by side. The first
 /// model is the default one.
+///
+/// Requests look a model up by name, among thousands if need be: an index beside the list keeps
+/// that at a few comparisons.
 #[derive(Debug, Clone)]
-pub struct ModelCatalog<T>(Vec<T>);
+pub struct ModelCatalog<T> {
+    served: Vec<T>,
+    /// Places in `served`, by name and then by version, the newest last.
+    by_name: Vec<usize>,
+}
 
 impl<T> Default for ModelCatalog<T> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self { served: Vec::new(), by_name: Vec::new() }
     }
 }
 
 impl<T: Described> ModelCatalog<T> {
     /// A catalog of these, in this order.
     pub fn new(served: impl IntoIterator<Item = T>) -> Self {
-        Self(served.into_iter().collect())
+        let served: Vec<T> = served.into_iter().collect();
+        let mut by_name: Vec<usize> = (0..served.len()).collect();
+        by_name.sort_by(|&a, &b| {
+            let [a, b] = [a, b].map(|place: usize| served[place].metadata());
+            a.name.cmp(&b.name).then_with(|| a.version.cmp(&b.version))
+        });
+        Self { served, by_name }
     }
 
     /// Everything served.
     pub fn iter(&self) -> std::slice::Iter<'_, T> {
-        self.0.iter()
+        self.served.iter()
     }
 
     /// Whether nothing is served.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.served.is_empty()
     }
 
     /// What a request asks for: the default model where it names none, and of a model's
@@ -55,7 +68,7 @@ impl<T: Described> ModelCatalog<T> {
     pub fn get(&self, asked: ModelSelector<'_>) -> Option<&T> {
         let mut versions = self.versions_of(self.name_of(asked)?);
         match asked.version {
-            None => versions.max_by(|a, b| a.metadata().version.cmp(&b.metadata().version)),
+            None => versions.next_back(),
             Some(version) => versions.find(|model| model.metadata().answers_to(version)),
         }
     }
@@ -68,13 +81,16 @@ impl<T: Described> ModelCatalog<T> {
         self.get(asked).ok_or_else(|| self.not_found(asked))
     }
 
-    /// The versions of the model of that name, in the catalog's order.
-    pub fn versions_of(&self, name: &str) -> impl Iterator<Item = &T> {
-        self.0.iter().filter(move |model| model.metadata().name.as_str() == name)
+    /// The versions of the model of that name, the newest last.
+    pub fn versions_of(&self, name: &str) -> impl DoubleEndedIterator<Item = &T> + use<'_, T> {
+        let name_at = |place: &usize| self.served[*place].metadata().name.as_str();
+        let start = self.by_name.partition_point(|place| name_at(place) < name);
+        let versions = self.by_name[start..].partition_point(|place| name_at(place) == name);
+        self.by_name[start..start + versions].iter().map(|&place| &self.served[place])
     }
 
     fn name_of<'a>(&'a self, asked: ModelSelector<'a>) -> Option<&'a str> {
-        asked.name.or_else(|| Some(self.0.first()?.metadata().name.as_str()))
+        asked.name.or_else(|| Some(self.served.first()?.metadata().name.as_str()))
     }
 
     fn not_found(&self, asked: ModelSelector<'_>) -> ServiceError {
@@ -94,7 +110,8 @@ impl<T: Described> ModelCatalog<T> {
     }
 
     fn no_model(&self, name: &str) -> ServiceError {
-        let mut names: Vec<_> = self.0.iter().map(|model| model.metadata().name.as_str()).collect();
+        let mut names: Vec<_> =
+            self.served.iter().map(|model| model.metadata().name.as_str()).collect();
         names.dedup();
         let served = if names.is_empty() { "none".to_owned() } else { list(names.into_iter()) };
         ServiceError::not_found(format!("no model `{}` (served here: {served})", Quoted(name)))
@@ -166,6 +183,27 @@ mod tests {
             let found = catalog.find(ModelSelector { name, version }).unwrap();
             assert_eq!(format!("{} {}", found.name, found.version), expected);
         }
+    }
+
+    /// However the versions of many models lie in the catalog, each is found by its name.
+    #[test]
+    fn each_of_many_models_is_found() {
+        let names: Vec<String> = (0..500).map(|n| format!("m{}", n * 7919 % 500)).collect();
+        let models: Vec<_> = ["2", "10", "1"]
+            .iter()
+            .flat_map(|version| names.iter().map(move |name| (&name[..], *version, &[][..])))
+            .collect();
+        let catalog = catalog(&models);
+        for name in &names {
+            let newest = catalog.get(ModelSelector::named(name)).unwrap();
+            assert_eq!((newest.name.as_str(), newest.version.as_str()), (&name[..], "10"));
+            let versions: Vec<_> =
+                catalog.versions_of(name).map(|model| model.version.to_string()).collect();
+            assert_eq!(versions, ["1", "2", "10"]);
+        }
+        assert!(catalog.get(ModelSelector::named("m")).is_none());
+        assert_eq!(catalog.iter().count(), models.len());
+        assert_eq!(catalog.get(ModelSelector::default()).unwrap().name.as_str(), names[0]);
     }
 
     #[test]
