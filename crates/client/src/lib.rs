@@ -8,6 +8,7 @@ mod config;
 mod connection;
 mod pool;
 mod remote;
+mod repository;
 
 pub use config::ClientConfig;
 pub use remote::RemoteWorker;

@@ -18,6 +18,8 @@ pub struct GatewayConfig {
     /// How long one worker may take while another could still be asked.
     #[serde(with = "humantime_serde")]
     pub attempt_timeout: Duration,
+    /// Questions to workers about their models.
+    pub repository: RepositoryTimeouts,
 }
 
 impl Default for GatewayConfig {
@@ -27,7 +29,26 @@ impl Default for GatewayConfig {
             breaker: BreakerSettings::default(),
             probe: ProbeConfig::default(),
             attempt_timeout: Duration::from_secs(10),
+            repository: RepositoryTimeouts::default(),
         }
+    }
+}
+
+/// How long workers may take to answer about their models.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RepositoryTimeouts {
+    /// For the index, configurations and statistics.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// For loading a model, or unloading it.
+    #[serde(with = "humantime_serde")]
+    pub load_timeout: Duration,
+}
+
+impl Default for RepositoryTimeouts {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(5), load_timeout: Duration::from_secs(600) }
     }
 }
 

@@ -8,7 +8,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use inferring_policy::{CircuitBreaker, Health, HealthConfig, Transition};
 use inferring_types::{
     EndpointStatus, Gauge, GaugeGuard, InferenceService, ModelCatalog, ModelMetadata,
-    ModelSelector, ServiceError, StatusSource, WorkerId, WorkerStatus,
+    ModelRepository, ModelSelector, ServiceError, StatusSource, WorkerId, WorkerStatus,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -18,9 +18,9 @@ use tracing::{info, warn};
 use crate::config::GatewayConfig;
 
 /// What a gateway asks of a worker.
-pub trait WorkerService: InferenceService + StatusSource {}
+pub trait WorkerService: InferenceService + StatusSource + ModelRepository {}
 
-impl<T: InferenceService + StatusSource> WorkerService for T {}
+impl<T: InferenceService + StatusSource + ModelRepository> WorkerService for T {}
 
 /// A worker to route to.
 pub struct Member {

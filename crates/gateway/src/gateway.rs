@@ -72,7 +72,17 @@ impl Gateway {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    fn learn_models(&self) {
+    /// The workers of this moment.
+    pub(crate) fn membership(&self) -> Arc<Membership> {
+        self.membership.load_full()
+    }
+
+    pub(crate) fn config(&self) -> &GatewayConfig {
+        &self.config
+    }
+
+    /// Takes over what the last probes told of the workers' models.
+    pub(crate) fn learn_models(&self) {
         let models = self.membership.load().models();
         if !self.models.load().iter().eq(&models) {
             self.models.store(Arc::new(ModelCatalog::new(models)));

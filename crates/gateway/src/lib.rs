@@ -11,9 +11,10 @@ mod endpoint;
 mod gateway;
 mod membership;
 mod probe;
+mod repository;
 mod routing;
 
-pub use config::{BreakerSettings, GatewayConfig, ProbeConfig, RingConfig};
+pub use config::{BreakerSettings, GatewayConfig, ProbeConfig, RepositoryTimeouts, RingConfig};
 pub use endpoint::{Member, WorkerService};
 pub use gateway::Gateway;
 pub use membership::MembershipError;

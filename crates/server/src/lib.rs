@@ -10,12 +10,12 @@ mod listener;
 mod rest;
 mod threads;
 
-use inferring_types::{InferenceService, StatusSource};
+use inferring_types::{InferenceService, ModelRepository, StatusSource};
 
 pub use config::ServerConfig;
 pub use listener::{BindError, Server};
 
 /// What a server puts on the network.
-pub trait Node: InferenceService + StatusSource {}
+pub trait Node: InferenceService + StatusSource + ModelRepository {}
 
-impl<T: InferenceService + StatusSource> Node for T {}
+impl<T: InferenceService + StatusSource + ModelRepository> Node for T {}

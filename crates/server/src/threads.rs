@@ -104,7 +104,8 @@ mod tests {
     use std::io::{Read, Write};
 
     use inferring_types::{
-        BoxFuture, InferRequest, InferResponse, InferenceService, ModelMetadata, ModelSelector,
+        BoxFuture, IndexEntry, InferRequest, InferResponse, InferenceService, LoadRequest,
+        ModelConfig, ModelMetadata, ModelName, ModelRepository, ModelSelector, ModelStatistics,
         NodeStatus, ServiceError, StatusSource,
     };
     use tokio::sync::{Semaphore, watch};
@@ -125,6 +126,34 @@ mod tests {
         }
 
         fn infer(&self, _: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
+            panic!("a defect")
+        }
+    }
+
+    impl ModelRepository for Defective {
+        fn index(&self) -> BoxFuture<'_, Result<Vec<IndexEntry>, ServiceError>> {
+            panic!("a defect")
+        }
+
+        fn load(&self, _: LoadRequest) -> BoxFuture<'_, Result<(), ServiceError>> {
+            panic!("a defect")
+        }
+
+        fn unload(&self, _: ModelName) -> BoxFuture<'_, Result<(), ServiceError>> {
+            panic!("a defect")
+        }
+
+        fn config<'a>(
+            &'a self,
+            _: ModelSelector<'a>,
+        ) -> BoxFuture<'a, Result<ModelConfig, ServiceError>> {
+            panic!("a defect")
+        }
+
+        fn statistics<'a>(
+            &'a self,
+            _: Option<ModelSelector<'a>>,
+        ) -> BoxFuture<'a, Result<Vec<ModelStatistics>, ServiceError>> {
             panic!("a defect")
         }
     }

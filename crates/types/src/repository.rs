@@ -253,9 +253,8 @@ impl ModelStatistics {
         }
     }
 
-    /// What both have done: the same version of a model on two workers.
-    #[must_use]
-    pub fn plus(mut self, other: &Self) -> Self {
+    /// Adds what another one has done: the same version of a model on another worker.
+    pub fn add(&mut self, other: &Self) {
         self.last_inference = self.last_inference.max(other.last_inference);
         self.inferences += other.inferences;
         self.executions += other.executions;
@@ -274,7 +273,6 @@ impl ModelStatistics {
         for batch in &other.batches {
             self.of_batch_size(batch.batch_size).add(batch);
         }
-        self
     }
 
     /// The runs of that size, to count further ones.
@@ -312,7 +310,8 @@ mod tests {
         other.success = once;
         other.last_inference = Some(SystemTime::UNIX_EPOCH);
         other.of_batch_size(4).compute_infer = once;
-        let both = one.plus(&other);
+        one.add(&other);
+        let both = one;
         assert_eq!(both.success, Spent { count: 2, total: Duration::from_micros(10) });
         assert_eq!(both.last_inference, Some(SystemTime::UNIX_EPOCH));
         let runs: Vec<_> =

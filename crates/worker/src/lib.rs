@@ -12,6 +12,7 @@ mod config;
 mod instance;
 mod model;
 mod registry;
+mod repository;
 mod rows;
 mod worker;
 

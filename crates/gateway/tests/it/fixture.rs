@@ -9,9 +9,10 @@ use inferring_gateway::{Gateway, GatewayConfig, Member, Probes};
 use inferring_types::{
     BackendStatus, BatchStatus, Batching, BoxFuture, BreakerState, CacheOutcome, CacheStatus,
     ContentDigest, DataType, Deadline, DeviceStatus, Dimension, EndpointStatus, GatewayStatus,
-    InferRequest, InferResponse, InferenceService, ModelMetadata, ModelSelector, ModelStatus,
-    ModelVersion, NamedTensor, NodeStatus, RequestId, Served, ServiceError, ShapeSpec,
-    StatusSource, Tensor, TensorSpec, WorkerId, WorkerStatus,
+    IndexEntry, InferRequest, InferResponse, InferenceService, LoadRequest, ModelCatalog,
+    ModelConfig, ModelMetadata, ModelName, ModelRepository, ModelSelector, ModelStatistics,
+    ModelStatus, ModelVersion, NamedTensor, NodeStatus, RequestId, Served, ServiceError, ShapeSpec,
+    StatusSource, Tensor, TensorSpec, VersionPolicy, WorkerId, WorkerStatus,
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -45,6 +46,8 @@ struct Script {
     presence: Presence,
     incarnation: u64,
     models: Vec<Arc<ModelMetadata>>,
+    index: Vec<IndexEntry>,
+    load_error: Option<ServiceError>,
 }
 
 /// A worker that does as it is told, and writes into the fleet's journal that it was asked.
@@ -91,6 +94,18 @@ impl FakeWorker {
         self.script.lock().models = models.iter().map(|name| model(name)).collect();
     }
 
+    pub(crate) fn lists(&self, index: Vec<IndexEntry>) {
+        self.script.lock().index = index;
+    }
+
+    pub(crate) fn refuses_loads(&self, error: ServiceError) {
+        self.script.lock().load_error = Some(error);
+    }
+
+    fn served(&self, asked: ModelSelector<'_>) -> Result<Arc<ModelMetadata>, ServiceError> {
+        ModelCatalog::new(self.script.lock().models.iter().cloned()).find(asked).cloned()
+    }
+
     fn echo(&self, request: InferRequest) -> InferResponse {
         InferResponse {
             id: request.id,
@@ -129,6 +144,75 @@ impl InferenceService for FakeWorker {
                 Answer::Never => pending().await,
             }
             Ok(self.echo(request))
+        })
+    }
+}
+
+impl ModelRepository for FakeWorker {
+    fn index(&self) -> BoxFuture<'_, Result<Vec<IndexEntry>, ServiceError>> {
+        Box::pin(async { Ok(self.script.lock().index.clone()) })
+    }
+
+    /// Loads version 2, from then on, unless the script says why not.
+    fn load(&self, request: LoadRequest) -> BoxFuture<'_, Result<(), ServiceError>> {
+        Box::pin(async move {
+            let mut script = self.script.lock();
+            if let Some(error) = &script.load_error {
+                return Err(error.clone());
+            }
+            let mut loaded = (*model(request.model.as_str())).clone();
+            loaded.version = "2".parse().unwrap();
+            script.models.retain(|model| model.name != request.model);
+            script.models.push(loaded.into());
+            Ok(())
+        })
+    }
+
+    fn unload(&self, name: ModelName) -> BoxFuture<'_, Result<(), ServiceError>> {
+        Box::pin(async move {
+            let mut script = self.script.lock();
+            let before = script.models.len();
+            script.models.retain(|model| model.name != name);
+            if script.models.len() < before {
+                Ok(())
+            } else {
+                Err(ServiceError::not_found("no such model"))
+            }
+        })
+    }
+
+    fn config<'a>(
+        &'a self,
+        model: ModelSelector<'a>,
+    ) -> BoxFuture<'a, Result<ModelConfig, ServiceError>> {
+        Box::pin(async move {
+            let served = self.served(model)?;
+            Ok(ModelConfig {
+                name: served.name.clone(),
+                version_policy: VersionPolicy::default(),
+                batch_size_max: 0,
+                inputs: served.inputs.clone(),
+                outputs: served.outputs.clone(),
+                instances: 1,
+                device: DeviceStatus { provider: "Fake".into(), fallback_reason: None },
+                delay_max: Duration::ZERO,
+                preferred_batch_sizes: Vec::new(),
+                response_cache: true,
+                file_name: "model.onnx".into(),
+                batching: served.batching.clone(),
+            })
+        })
+    }
+
+    fn statistics<'a>(
+        &'a self,
+        model: Option<ModelSelector<'a>>,
+    ) -> BoxFuture<'a, Result<Vec<ModelStatistics>, ServiceError>> {
+        Box::pin(async move {
+            let served = self.served(model.unwrap_or_default())?;
+            let mut statistics = ModelStatistics::new(served.name.clone(), served.version.clone());
+            statistics.inferences = 10;
+            Ok(vec![statistics])
         })
     }
 }
@@ -208,6 +292,8 @@ impl Fleet {
                 presence: Presence::There,
                 incarnation: 1,
                 models: vec![model("m")],
+                index: Vec::new(),
+                load_error: None,
             });
             let id = WorkerId::from(format!("worker_{number}").as_str());
             Arc::new(FakeWorker { id, script, journal: journal.clone() })

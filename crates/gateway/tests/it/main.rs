@@ -7,5 +7,6 @@
 mod breakers;
 mod fixture;
 mod presence;
+mod repository;
 mod routing;
 mod time;

@@ -1,0 +1,212 @@
+//! What the gateway answers about models: all that its workers say, put together as if they were
+//! one.
+//!
+//! Each worker has a repository of its own. A model may be on some of them only: those that do
+//! not know it are left out, and it is unknown only where nobody knows it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use inferring_types::{
+    Blame, BoxFuture, ErrorKind, IndexEntry, InferenceService as _, LoadRequest, ModelConfig,
+    ModelName, ModelRepository, ModelSelector, ModelState, ModelStatistics, ServiceError,
+};
+use tokio::time::timeout;
+
+use crate::Gateway;
+use crate::endpoint::{Endpoint, WorkerService};
+use crate::membership::Membership;
+use crate::probe;
+
+impl ModelRepository for Gateway {
+    fn index(&self) -> BoxFuture<'_, Result<Vec<IndexEntry>, ServiceError>> {
+        Box::pin(async {
+            let membership = self.membership();
+            let limit = self.config().repository.timeout;
+            let answers = ask_all(&membership, limit, |worker| worker.index()).await?;
+            Ok(join_indexes(answers.given()?))
+        })
+    }
+
+    fn load(&self, request: LoadRequest) -> BoxFuture<'_, Result<(), ServiceError>> {
+        Box::pin(async move { self.change(|worker| worker.load(request.clone())).await })
+    }
+
+    fn unload(&self, model: ModelName) -> BoxFuture<'_, Result<(), ServiceError>> {
+        Box::pin(async move { self.change(|worker| worker.unload(model.clone())).await })
+    }
+
+    fn config<'a>(
+        &'a self,
+        model: ModelSelector<'a>,
+    ) -> BoxFuture<'a, Result<ModelConfig, ServiceError>> {
+        Box::pin(async move {
+            let metadata = self.model(model)?;
+            let model = ModelSelector::new(metadata.name.as_str(), model.version);
+            let membership = self.membership();
+            let limit = self.config().repository.timeout;
+            let answers = ask_all(&membership, limit, |worker| worker.config(model)).await?;
+            let mut configs = answers.of_model()?.into_iter();
+            configs.next().map(|(_, config)| config).ok_or_else(|| membership.unavailable(None))
+        })
+    }
+
+    fn statistics<'a>(
+        &'a self,
+        model: Option<ModelSelector<'a>>,
+    ) -> BoxFuture<'a, Result<Vec<ModelStatistics>, ServiceError>> {
+        Box::pin(async move {
+            let membership = self.membership();
+            let limit = self.config().repository.timeout;
+            let answers = ask_all(&membership, limit, |worker| worker.statistics(model)).await?;
+            Ok(add_statistics(answers.of_model()?))
+        })
+    }
+}
+
+impl Gateway {
+    /// Changes what the workers serve, and learns at once what that is now.
+    async fn change(
+        &self,
+        ask: impl Fn(&dyn WorkerService) -> BoxFuture<'_, Result<(), ServiceError>>,
+    ) -> Result<(), ServiceError> {
+        let membership = self.membership();
+        let config = self.config();
+        let answers = ask_all(&membership, config.repository.load_timeout, ask).await;
+        probe::probe_all(membership.endpoints(), &config.probe).await;
+        self.learn_models();
+        answers?.of_model().map(drop)
+    }
+}
+
+/// Asks every reachable worker, all at the same time.
+///
+/// # Errors
+/// `Unavailable` where there is none.
+async fn ask_all<'a, T>(
+    membership: &'a Membership,
+    limit: Duration,
+    ask: impl Fn(&'a dyn WorkerService) -> BoxFuture<'a, Result<T, ServiceError>>,
+) -> Result<Answers<'a, T>, ServiceError> {
+    let reachable = membership.endpoints().iter().filter(|endpoint| endpoint.is_reachable());
+    let asked = reachable.map(|endpoint| {
+        let answer = timeout(limit, ask(&*endpoint.member.service));
+        async move {
+            let answer = answer.await.unwrap_or_else(|_| Err(too_slow(limit)));
+            (&**endpoint, answer.map_err(|error| of_worker(endpoint, &error)))
+        }
+    });
+    let answers = join_all(asked).await;
+    if answers.is_empty() { Err(membership.unavailable(None)) } else { Ok(Answers(answers)) }
+}
+
+/// What each worker answered, in the workers' order.
+struct Answers<'a, T>(Vec<(&'a Endpoint, Result<T, ServiceError>)>);
+
+impl<'a, T> Answers<'a, T> {
+    /// The answers of the workers that know the model asked about.
+    ///
+    /// # Errors
+    /// `NotFound` where none does; else the first other error, even where some succeeded.
+    fn of_model(self) -> Result<Vec<(&'a Endpoint, T)>, ServiceError> {
+        let mut known = Vec::new();
+        let mut not_found = None;
+        for (endpoint, answer) in self.0 {
+            match answer {
+                Ok(answer) => known.push((endpoint, answer)),
+                Err(error) if error.kind() == ErrorKind::NotFound => not_found = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match not_found {
+            Some(error) if known.is_empty() => Err(error),
+            _ => Ok(known),
+        }
+    }
+
+    /// The answers that were given.
+    ///
+    /// # Errors
+    /// The first error, where there is nothing else.
+    fn given(self) -> Result<Vec<(&'a Endpoint, T)>, ServiceError> {
+        let mut failed = None;
+        let given: Vec<_> = self
+            .0
+            .into_iter()
+            .filter_map(|(endpoint, answer)| match answer {
+                Ok(answer) => Some((endpoint, answer)),
+                Err(error) => {
+                    failed.get_or_insert(error);
+                    None
+                }
+            })
+            .collect();
+        match failed {
+            Some(error) if given.is_empty() => Err(error),
+            _ => Ok(given),
+        }
+    }
+}
+
+/// Every version once: served if any worker serves it, with the reasons of those that do not.
+fn join_indexes(indexes: Vec<(&Endpoint, Vec<IndexEntry>)>) -> Vec<IndexEntry> {
+    let mut joined = BTreeMap::new();
+    for (endpoint, entry) in indexes
+        .into_iter()
+        .flat_map(|(endpoint, entries)| entries.into_iter().map(move |entry| (endpoint, entry)))
+    {
+        let reason = if entry.reason.is_empty() {
+            String::new()
+        } else {
+            format!("{}: {}", endpoint.id(), entry.reason)
+        };
+        let key = (entry.name.clone(), entry.version.clone());
+        let known =
+            joined.entry(key).or_insert_with(|| IndexEntry { reason: String::new(), ..entry });
+        if readiness(entry.state) > readiness(known.state) {
+            known.state = entry.state;
+        }
+        if !known.reason.is_empty() && !reason.is_empty() {
+            known.reason.push_str("; ");
+        }
+        known.reason.push_str(&reason);
+    }
+    joined.into_values().collect()
+}
+
+/// How near to being served a state is.
+fn readiness(state: ModelState) -> u8 {
+    match state {
+        ModelState::Unavailable => 0,
+        ModelState::Unloading => 1,
+        ModelState::Loading => 2,
+        ModelState::Ready => 3,
+    }
+}
+
+/// What all workers have done with each version.
+fn add_statistics(statistics: Vec<(&Endpoint, Vec<ModelStatistics>)>) -> Vec<ModelStatistics> {
+    let mut sums: Vec<ModelStatistics> = Vec::new();
+    for one in statistics.into_iter().flat_map(|(_, statistics)| statistics) {
+        match sums.iter_mut().find(|sum| sum.name == one.name && sum.version == one.version) {
+            Some(sum) => sum.add(&one),
+            None => sums.push(one),
+        }
+    }
+    sums
+}
+
+fn too_slow(limit: Duration) -> ServiceError {
+    let message = format!("it did not answer within {limit:?}");
+    ServiceError::new(ErrorKind::Unavailable, Blame::WorkerFailed, message)
+}
+
+/// The same error, with the worker that made it.
+fn of_worker(endpoint: &Endpoint, error: &ServiceError) -> ServiceError {
+    if error.kind() == ErrorKind::NotFound {
+        return error.clone();
+    }
+    let message = format!("worker {}: {error}", endpoint.id());
+    ServiceError::new(error.kind(), error.blame(), message)
+}
