@@ -6,6 +6,7 @@
 
 mod environment;
 mod file;
+mod json;
 pub mod library;
 mod message;
 mod providers;
@@ -25,7 +26,7 @@ pub use self::environment::disable_telemetry;
 pub use crate::device::{Device, UnknownDevice};
 
 use self::environment::{Runtime, Settings};
-use self::file::ModelFile;
+use self::file::ModelFiles;
 use self::library::{LibraryError, Places};
 use self::providers::Placement;
 use self::session::OrtSession;
@@ -125,29 +126,35 @@ impl Backend for OrtBackend {
     }
 
     fn load(&self, path: &Path, options: &LoadOptions) -> Result<LoadedModel, LoadError> {
-        let read = |source| LoadError::Read { path: path.to_owned(), source };
-        let refused =
-            |reason: &str| LoadError::Refused { path: path.to_owned(), reason: reason.to_owned() };
-        let file = ModelFile::read(path).map_err(read)?;
-        if file.size_bytes == 0 {
-            return Err(refused("the file is empty"));
-        }
+        let files = ModelFiles::read(path)?;
         let placement = self.placement_of(path, options)?;
-        let (engine, device) = placement.open(&self.runtime, path, options)?;
-        if !file.is_unchanged(path) {
-            return Err(refused("the file changed while it was read: load it again"));
+        let (opened, device) = placement.open(&self.runtime, path, options)?;
+        if !files.are_unchanged() {
+            let reason = "its files changed while they were read: load it again".to_owned();
+            return Err(LoadError::Refused { path: path.to_owned(), reason });
         }
-        let signature = Signature::of(&engine)
+        let signature = Signature::of(&opened.engine)
             .map_err(|reason| LoadError::Unsupported { path: path.to_owned(), reason })?;
         Ok(LoadedModel {
             inputs: signature.inputs.clone(),
-            outputs: signature.outputs.clone(),
-            digest: file.digest,
-            size_bytes: file.size_bytes,
+            outputs: signature.outputs.iter().map(|output| output.spec.clone()).collect(),
+            digest: files.digest,
+            size_bytes: files.size_bytes,
             device,
-            deterministic: true,
-            notes: Vec::new(),
-            session: Box::new(OrtSession::new(engine, signature)),
+            deterministic: files.random_operator.is_none(),
+            notes: notes(&signature, files.random_operator),
+            session: Box::new(OrtSession::new(opened, signature)),
         })
     }
+}
+
+/// What whoever reads about the model should know beside its specifications.
+fn notes(signature: &Signature, random_operator: Option<&str>) -> Vec<String> {
+    let texts = signature.outputs.iter().filter_map(|output| {
+        let (name, notation) = (&output.spec.name, output.type_as_texts.as_ref()?);
+        Some(format!("output `{name}` is {notation}, served as JSON texts"))
+    });
+    let random = random_operator
+        .map(|operator| format!("it draws random numbers ({operator}): no answer is kept"));
+    texts.chain(random).collect()
 }

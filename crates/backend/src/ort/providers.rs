@@ -9,11 +9,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use inferring_types::{DeviceStatus, Tensor};
-use ort::session::Session as Engine;
 use parking_lot::Mutex;
 
 use super::environment::Runtime;
-use super::session::{self, OrtSession, Source, Target};
+use super::session::{self, Opened, OrtSession, Source, Target};
 use super::signature::Signature;
 use crate::{Device, LoadError, LoadOptions, Session as _};
 
@@ -64,7 +63,7 @@ impl Placement {
         runtime: &Runtime,
         path: &Path,
         options: &LoadOptions,
-    ) -> Result<(Engine, DeviceStatus), LoadError> {
+    ) -> Result<(Opened, DeviceStatus), LoadError> {
         let open = |target| session::open(runtime, Source::File(path), target, options);
         let open_on_cpu =
             || open(Target::Cpu).map_err(|reason| LoadError::Refused { path: path.into(), reason });
@@ -75,18 +74,18 @@ impl Placement {
             Self::Cuda { number, required } => (*number, *required),
         };
         let reason = match open(Target::Cuda(number)) {
-            Ok(engine) => return Ok((engine, on_cuda())),
+            Ok(opened) => return Ok((opened, on_cuda())),
             Err(reason) => reason,
         };
         // A model that loads on the CPU is in order, and the device is at fault: out of memory,
         // say. The engine's error codes do not tell the two apart.
-        let engine = open_on_cpu()?;
+        let opened = open_on_cpu()?;
         let device = Device::Cuda(number).to_string();
         if required {
             return Err(LoadError::Device { path: path.into(), device, reason });
         }
         tracing::warn!(model = %path.display(), device, reason, "model runs on the CPU instead");
-        Ok((engine, on_cpu(Some(reason))))
+        Ok((opened, on_cpu(Some(reason))))
     }
 }
 
@@ -133,10 +132,10 @@ const ADDITION: &[u8] = b"\x08\x08\x3a\x39\
 /// The loader's or the engine's reason why that does not work.
 fn probe(runtime: &Runtime, target: Target) -> Result<(), String> {
     let options = LoadOptions::default();
-    let engine = session::open(runtime, Source::Bytes(ADDITION), target, &options)?;
-    let signature = Signature::of(&engine)?;
+    let opened = session::open(runtime, Source::Bytes(ADDITION), target, &options)?;
+    let signature = Signature::of(&opened.engine)?;
     let one = Tensor::from_f32([1].into(), &[1.0]).expect("one number in a shape of one");
-    let outputs = OrtSession::new(engine, signature)
+    let outputs = OrtSession::new(opened, signature)
         .execute(std::slice::from_ref(&one))
         .map_err(|error| error.to_string())?;
     match outputs.first().and_then(Tensor::to_f32).as_deref() {

@@ -12,14 +12,14 @@ use inferring_types::{Tensor, TensorSpec};
 use ort::AsPointer as _;
 use ort::ep::{CPU, CUDA, cuda::ConvAlgorithmSearch};
 use ort::memory::MemoryInfo;
-use ort::session::Session as Engine;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder};
+use ort::session::{RunOptions, Session as Engine};
 use smallvec::SmallVec;
 
 use super::environment::{Runtime, Settings};
-use super::message;
-use super::signature::Signature;
+use super::signature::{Output, Signature};
 use super::tensor::{Input, Value, check};
+use super::{json, message};
 use crate::{Arena, ExecuteError, ExecutionMode, GraphOptimization, LoadOptions, Session};
 
 /// Where a model's bytes come from.
@@ -39,6 +39,13 @@ pub(super) enum Target {
     Cuda(u32),
 }
 
+/// A model that the engine has loaded.
+pub(super) struct Opened {
+    pub(super) engine: Engine,
+    /// What each run is told, where it is to be other than by default.
+    options: Option<RunOptions>,
+}
+
 /// Makes a session, and fails where the target cannot be used.
 ///
 /// # Errors
@@ -48,11 +55,11 @@ pub(super) fn open(
     source: Source<'_>,
     target: Target,
     options: &LoadOptions,
-) -> Result<Engine, String> {
+) -> Result<Opened, String> {
     let open = || open_unguarded(runtime, source, target, options);
     let opened = catch_unwind(AssertUnwindSafe(open));
     match opened {
-        Ok(Ok(engine)) => Ok(engine),
+        Ok(Ok(opened)) => Ok(opened),
         Ok(Err(error)) => Err(message::clean(error.message())),
         // The binding takes for unreachable what a model can declare, such as a sequence of
         // optional values; a model file must not end the process.
@@ -65,7 +72,7 @@ fn open_unguarded(
     source: Source<'_>,
     target: Target,
     options: &LoadOptions,
-) -> Result<Engine, ort::Error> {
+) -> Result<Opened, ort::Error> {
     let builder = configure(Engine::builder(&runtime.environment)?, &runtime.settings, options)?;
     let mut builder = match target {
         // Left alone, the binding asks for the most efficient device that the library knows.
@@ -79,10 +86,11 @@ fn open_unguarded(
             builder.with_execution_providers([cuda.build().error_on_failure()])?
         }
     };
-    match source {
+    let engine = match source {
         Source::File(path) => builder.commit_from_file(path),
         Source::Bytes(bytes) => builder.commit_from_memory(bytes),
-    }
+    }?;
+    Ok(Opened { engine, options: run_options(target, options.arena)? })
 }
 
 /// A builder with the options that hold for every device.
@@ -118,6 +126,20 @@ fn configure(
     Ok(builder)
 }
 
+/// What a run of a session on `target` is told, where it is to be other than by default.
+fn run_options(target: Target, arena: Arena) -> Result<Option<RunOptions>, ort::Error> {
+    if arena != Arena::Shrink {
+        return Ok(None);
+    }
+    let devices = match target {
+        Target::Cpu => "cpu:0".to_owned(),
+        Target::Cuda(number) => format!("cpu:0;gpu:{number}"),
+    };
+    let mut options = RunOptions::new()?;
+    options.set("memory.enable_memory_arena_shrinkage", devices)?;
+    Ok(Some(options))
+}
+
 fn words_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given")
@@ -126,36 +148,32 @@ fn words_of(panic: &(dyn Any + Send)) -> &str {
 /// A session with everything prepared that a run needs.
 pub(super) struct OrtSession {
     engine: Engine,
-    inputs: Vec<Port>,
-    outputs: Vec<Port>,
+    inputs: Vec<TensorSpec>,
+    input_names: Vec<CString>,
+    outputs: Vec<Output>,
+    output_names: Vec<CString>,
     memory: MemoryInfo<'static>,
+    /// Where runs are to be other than the engine makes them by itself.
+    options: Option<RunOptions>,
 }
 
-/// One input or output, with its name in the form that the C API takes.
-struct Port {
-    spec: TensorSpec,
-    name: CString,
-}
-
-impl Port {
-    fn all(specs: Vec<TensorSpec>) -> Vec<Self> {
-        let port = |spec: TensorSpec| {
-            let name = CString::new(spec.name.as_str())
-                .expect("the engine gave the name as a C string, which holds no NUL");
-            Self { spec, name }
-        };
-        specs.into_iter().map(port).collect()
-    }
+/// A name in the form that the C API takes.
+fn c_string(spec: &TensorSpec) -> CString {
+    CString::new(spec.name.as_str())
+        .expect("the engine gave the name as a C string, which holds no NUL")
 }
 
 impl OrtSession {
     /// A session over a loaded model of that signature.
-    pub(super) fn new(engine: Engine, signature: Signature) -> Self {
+    pub(super) fn new(opened: Opened, signature: Signature) -> Self {
         Self {
-            engine,
-            inputs: Port::all(signature.inputs),
-            outputs: Port::all(signature.outputs),
+            engine: opened.engine,
+            input_names: signature.inputs.iter().map(c_string).collect(),
+            inputs: signature.inputs,
+            output_names: signature.outputs.iter().map(|output| c_string(&output.spec)).collect(),
+            outputs: signature.outputs,
             memory: MemoryInfo::default(),
+            options: opened.options,
         }
     }
 
@@ -168,7 +186,7 @@ impl OrtSession {
                 inputs.len(),
             )));
         }
-        for (Port { spec, .. }, tensor) in self.inputs.iter().zip(inputs) {
+        for (spec, tensor) in self.inputs.iter().zip(inputs) {
             if tensor.datatype() != spec.datatype || !spec.shape.admits(tensor.shape()) {
                 return Err(ExecuteError(format!(
                     "input `{}`: expected {} {}, got {} {}",
@@ -183,12 +201,14 @@ impl OrtSession {
         Ok(())
     }
 
-    fn run(&mut self, inputs: &[Input<'_>]) -> Result<SmallVec<[Value; 4]>, ExecuteError> {
+    /// A value for each output; `None` where an optional one is absent.
+    fn run(&mut self, inputs: &[Input<'_>]) -> Result<SmallVec<[Option<Value>; 4]>, ExecuteError> {
         let values = inputs.iter().map(Input::as_ptr).collect::<SmallVec<[_; 8]>>();
-        let names = |ports: &[Port]| {
-            ports.iter().map(|port| port.name.as_ptr()).collect::<SmallVec<[_; 8]>>()
-        };
-        let (input_names, output_names) = (names(&self.inputs), names(&self.outputs));
+        let pointers =
+            |names: &[CString]| names.iter().map(|n| n.as_ptr()).collect::<SmallVec<[_; 8]>>();
+        let (input_names, output_names) =
+            (pointers(&self.input_names), pointers(&self.output_names));
+        let options = self.options.as_ref().map_or(ptr::null(), RunOptions::ptr);
         let mut results = SmallVec::<[_; 4]>::from_elem(ptr::null_mut(), self.outputs.len());
         // SAFETY: every list has the length that is passed with it (`check` compared the number
         // of inputs), and what it points at lives in `self` or `inputs` until the call is over.
@@ -197,7 +217,7 @@ impl OrtSession {
         let status = unsafe {
             check((ort::api().Run)(
                 self.engine.ptr().cast_mut(),
-                ptr::null(),
+                options,
                 input_names.as_ptr(),
                 values.as_ptr(),
                 values.len(),
@@ -207,9 +227,8 @@ impl OrtSession {
             ))
         };
         // Values are taken over before the status is looked at, so that none is lost.
-        let results = results.into_iter().map(Value::new).collect::<SmallVec<[_; 4]>>();
-        status?;
-        results.into_iter().collect()
+        let results = results.into_iter().map(Value::of_nullable).collect();
+        status.map(|()| results)
     }
 }
 
@@ -221,6 +240,13 @@ impl Session for OrtSession {
             .map(|tensor| Input::new(tensor, &self.memory))
             .collect::<Result<SmallVec<[_; 4]>, _>>()?;
         let results = self.run(&values)?;
-        results.iter().map(Value::to_tensor).collect()
+        let outputs = self.outputs.iter().zip(&results).map(|(output, value)| {
+            if output.type_as_texts.is_some() {
+                return json::to_texts(value.as_ref());
+            }
+            let missing = || ExecuteError(format!("the model gave no `{}`", output.spec.name));
+            value.as_ref().ok_or_else(missing)?.to_tensor()
+        });
+        outputs.collect()
     }
 }

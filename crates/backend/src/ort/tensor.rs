@@ -73,7 +73,7 @@ impl<'t> Input<'t> {
 
     /// The engine's pointer, valid for as long as `self`.
     pub(super) fn as_ptr(&self) -> *const sys::OrtValue {
-        self.value.0.as_ptr()
+        self.value.as_ptr()
     }
 }
 
@@ -83,8 +83,26 @@ impl Value {
     /// # Errors
     /// The engine left it null.
     pub(super) fn new(pointer: *mut sys::OrtValue) -> Result<Self, ExecuteError> {
-        let pointer = NonNull::new(pointer);
-        pointer.map(Self).ok_or_else(|| ExecuteError("the engine gave no value".to_owned()))
+        Self::of_nullable(pointer)
+            .ok_or_else(|| ExecuteError("the engine gave no value".to_owned()))
+    }
+
+    /// The same of a call that may return no value.
+    pub(super) fn of_nullable(pointer: *mut sys::OrtValue) -> Option<Self> {
+        NonNull::new(pointer).map(Self)
+    }
+
+    /// The engine's pointer, valid for as long as `self`.
+    pub(super) fn as_ptr(&self) -> *const sys::OrtValue {
+        self.0.as_ptr()
+    }
+
+    /// Whether it holds anything: an optional value may not.
+    pub(super) fn is_present(&self) -> bool {
+        let mut present = 0;
+        // SAFETY: the value is valid until `self` is dropped; the call writes one number.
+        let status = unsafe { check((ort::api().HasValue)(self.0.as_ptr(), &raw mut present)) };
+        status.is_ok() && present != 0
     }
 
     /// The tensor that this value holds, copied out.
@@ -315,7 +333,7 @@ fn string_value(tensor: &Tensor, dimensions: &[i64]) -> Result<Value, ExecuteErr
 }
 
 /// The elements of a BYTES tensor, each behind its length.
-fn strings(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn strings(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (length, rest) = data.split_first_chunk::<4>()?;
         let (element, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;

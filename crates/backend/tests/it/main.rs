@@ -6,9 +6,12 @@
 
 mod answers;
 mod datatypes;
+mod external;
 mod onnx;
+mod options;
 mod refusals;
 mod signatures;
+mod texts;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};

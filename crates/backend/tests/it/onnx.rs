@@ -68,6 +68,10 @@ pub(crate) fn element(datatype: DataType) -> u64 {
 
 /// ONNX's number of four-bit integers, which the protocol has no datatype for.
 pub(crate) const INT4: u64 = 22;
+/// Of one of the kinds of eight-bit floats, likewise.
+pub(crate) const FLOAT8: u64 = 19;
+/// Of complex numbers, likewise.
+pub(crate) const COMPLEX64: u64 = 14;
 
 fn tensor_type(element: u64, shape: Option<&[Size]>) -> Message {
     let tensor = Message::default().number(1, element);
@@ -110,6 +114,12 @@ pub(crate) fn map(key: u64, value: &Message) -> Message {
     Message::default().message(5, &Message::default().number(1, key).message(2, value))
 }
 
+/// A tensor by its elements' bytes.
+pub(crate) fn constant(element: u64, sizes: &[u64], data: &[u8]) -> Message {
+    let tensor = sizes.iter().fold(Message::default(), |tensor, size| tensor.number(1, *size));
+    tensor.number(2, element).bytes(9, data)
+}
+
 pub(crate) fn node(operator: &str, inputs: &[&str], outputs: &[&str]) -> Message {
     let node = inputs.iter().fold(Message::default(), |node, name| node.text(1, name));
     outputs.iter().fold(node, |node, name| node.text(2, name)).text(4, operator)
@@ -118,12 +128,37 @@ pub(crate) fn node(operator: &str, inputs: &[&str], outputs: &[&str]) -> Message
 impl Message {
     /// An integer attribute of a node.
     pub(crate) fn attribute(self, name: &str, value: u64) -> Self {
-        self.message(5, &Self::default().text(1, name).number(3, value).bytes_of_type())
+        self.message(5, &Self::default().text(1, name).number(3, value).of_type(2))
     }
 
-    /// Field 20, the attribute's type: 2 for an integer. Its tag takes two bytes.
-    fn bytes_of_type(mut self) -> Self {
-        self.0.extend_from_slice(&[0xa0, 0x01, 2]);
+    /// An attribute of integers.
+    pub(crate) fn integers(self, name: &str, values: &[i64]) -> Self {
+        let list = values.iter().fold(Self::default().text(1, name), |list, value| {
+            list.number(8, value.cast_unsigned())
+        });
+        self.message(5, &list.of_type(7))
+    }
+
+    /// An attribute of strings.
+    pub(crate) fn strings(self, name: &str, values: &[&[u8]]) -> Self {
+        let list = Self::default().text(1, name);
+        let list = values.iter().fold(list, |list, value| list.bytes(9, value));
+        self.message(5, &list.of_type(8))
+    }
+
+    /// An attribute that is a type.
+    pub(crate) fn type_attribute(self, name: &str, value: &Self) -> Self {
+        self.message(5, &Self::default().text(1, name).message(14, value).of_type(13))
+    }
+
+    /// An attribute that is a tensor.
+    pub(crate) fn tensor_attribute(self, name: &str, value: &Self) -> Self {
+        self.message(5, &Self::default().text(1, name).message(5, value).of_type(4))
+    }
+
+    /// Field 20, the attribute's type. Its tag takes two bytes.
+    fn of_type(mut self, kind: u8) -> Self {
+        self.0.extend_from_slice(&[0xa0, 0x01, kind]);
         self
     }
 }

@@ -1,7 +1,7 @@
 //! What the backend says a model takes and gives.
 
 use inferring_backend::Backend as _;
-use inferring_types::{DataType, Dimension, TensorSpec};
+use inferring_types::{DataType, Dimension, Shape, Tensor, TensorSpec};
 
 use crate::onnx::{self, Size};
 use crate::{backend, iris, load, load_bytes, models};
@@ -46,6 +46,58 @@ fn a_dimension_without_a_symbol_and_a_scalar_are_told_apart() {
     ];
     assert_eq!(model.inputs[0].shape.dimensions(), dimensions);
     assert_eq!(model.inputs[1].shape.dimensions(), []);
+}
+
+#[test]
+fn what_declares_no_rank_takes_any() {
+    let kind = onnx::element(DataType::Fp32);
+    let any = onnx::tensor_of_unknown_rank(kind);
+    let mut model = load_bytes(&onnx::model(
+        &[onnx::node("Add", &["x", "x"], &["y"])],
+        &[("x", any.clone())],
+        &[("y", any)],
+    ));
+    assert!(!model.inputs[0].shape.is_ranked() && !model.outputs[0].shape.is_ranked());
+    for shape in [Shape::default(), [3].into(), [2, 3].into(), [1, 0, 2].into(), [1; 7].into()] {
+        let elements = usize::try_from(shape.elements().unwrap()).unwrap();
+        let input = Tensor::from_f32(shape.clone(), &vec![1.5; elements]).unwrap();
+        let outputs = model.session.execute(&[input]).unwrap();
+        assert_eq!(outputs, [Tensor::from_f32(shape, &vec![3.0; elements]).unwrap()]);
+    }
+}
+
+#[test]
+fn a_model_may_take_nothing() {
+    let float = onnx::element(DataType::Fp32);
+    let values = [1.0_f32, -2.0].map(f32::to_le_bytes);
+    let value = onnx::constant(float, &[2], values.as_flattened());
+    let constant = onnx::node("Constant", &[], &["y"]).tensor_attribute("value", &value);
+    let mut model = load_bytes(&onnx::model(
+        &[constant],
+        &[],
+        &[("y", onnx::tensor(float, &[Size::Fixed(2)]))],
+    ));
+    assert_eq!(model.inputs, []);
+    assert!(model.deterministic);
+    let expected = Tensor::from_f32([2].into(), &[1.0, -2.0]).unwrap();
+    let outputs = model.session.execute(&[]).unwrap();
+    assert_eq!(outputs, [expected]);
+    let error = model.session.execute(&outputs).unwrap_err().to_string();
+    assert_eq!(error, "the model takes 0 inputs, got 1");
+}
+
+#[test]
+fn a_model_that_draws_random_numbers_says_so() {
+    let float = onnx::element(DataType::Fp32);
+    let mut model = load_bytes(&onnx::model(
+        &[onnx::node("RandomNormal", &[], &["y"]).integers("shape", &[64])],
+        &[],
+        &[("y", onnx::tensor(float, &[Size::Fixed(64)]))],
+    ));
+    assert!(!model.deterministic);
+    assert_eq!(model.notes, ["it draws random numbers (RandomNormal): no answer is kept"]);
+    let mut run = || model.session.execute(&[]).unwrap();
+    assert_ne!(run(), run());
 }
 
 #[test]
