@@ -17,7 +17,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("policy", &["types"]),
     ("protocol", &["types"]),
     ("backend", &["types"]),
-    ("worker", &["backend", "policy", "types"]),
+    ("repository", &["types"]),
+    ("worker", &["backend", "policy", "repository", "types"]),
     ("gateway", &["policy", "types"]),
     ("client", &["protocol", "types"]),
     ("server", &["protocol", "types"]),
@@ -25,7 +26,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "backend", "client", "gateway", "loadgen", "policy", "protocol", "server", "types",
+            "backend",
+            "client",
+            "gateway",
+            "loadgen",
+            "policy",
+            "protocol",
+            "repository",
+            "server",
+            "types",
             "worker",
         ],
     ),
@@ -41,7 +50,10 @@ const GUARDED: &[(&str, &[&str])] = &[
     ("http-body-util", &["protocol", "server", "client", "loadgen", "cli"]),
     ("hyper", &["server", "client", "loadgen", "cli"]),
     ("hyper-util", &["server", "client", "loadgen", "cli"]),
-    ("serde_json", &["protocol", "server", "client", "loadgen", "cli", "integration-tests"]),
+    (
+        "serde_json",
+        &["protocol", "repository", "server", "client", "loadgen", "cli", "integration-tests"],
+    ),
     ("tokio", &["worker", "gateway", "client", "server", "loadgen", "cli"]),
     ("ureq", &["integration-tests"]),
 ];
