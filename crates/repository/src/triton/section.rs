@@ -185,7 +185,7 @@ impl<'a> Section<'a> {
     /// Reports a known key that has no effect, unless its value is the one it has when absent.
     pub(super) fn no_effect(&self, name: &str, reason: &str) {
         for located in self.many(name) {
-            if !is_default(located.value) {
+            if !is_default(located.value, self.spelling) {
                 self.note(self.key(name), reason);
                 return;
             }
@@ -210,7 +210,8 @@ impl<'a> Section<'a> {
     pub(super) fn refuse(&self, name: &str, reason: &str) -> Result<(), ConfigError> {
         let values = self.many(name);
         // A message that is there means something even where it is empty.
-        let meant = |value: &Value| matches!(value, Value::Message(_)) || !is_default(value);
+        let meant =
+            |value: &Value| matches!(value, Value::Message(_)) || !is_default(value, self.spelling);
         match values.iter().find(|located| meant(located.value)) {
             None => Ok(()),
             Some(Located { at, .. }) => {
@@ -286,12 +287,16 @@ pub(super) fn integer<T: TryFrom<i128>>(
 }
 
 /// Whether a value is what its key has when absent.
-fn is_default(value: &Value) -> bool {
+fn is_default(value: &Value, spelling: Spelling) -> bool {
+    let is_zero = |word: &[u8]| ZEROES.iter().any(|zero| zero.as_bytes() == word);
     match value {
-        Value::Message(message) => message.fields.iter().all(|field| is_default(&field.value)),
+        Value::Message(message) => {
+            message.fields.iter().all(|field| is_default(&field.value, spelling))
+        }
         Value::List(items) => items.is_empty(),
-        Value::Text(text) => text.is_empty() || ZEROES.iter().any(|zero| zero.as_bytes() == text),
-        Value::Word(word) => ZEROES.contains(&word.as_str()),
+        // JSON has the names of enums' values in quotes.
+        Value::Text(text) => text.is_empty() || (spelling == Spelling::Json && is_zero(text)),
+        Value::Word(word) => is_zero(word.as_bytes()),
         Value::Integer(value) => *value == 0,
         Value::Float(value) => *value == 0.0,
         Value::Null => true,

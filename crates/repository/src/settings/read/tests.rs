@@ -107,7 +107,10 @@ fn what_is_read_can_be_written_and_read_again() {
 #[test]
 fn a_mistake_is_named_with_its_key() {
     for (text, expected) in [
-        ("instnces = 2", "there is no key `instnces`: did you mean `instances`?; known here: "),
+        (
+            "instances_count = 2",
+            "there is no key `instances_count`: did you mean `instances`?; known here: ",
+        ),
         (
             "[batching]\ndelay_mx = \"2ms\"",
             "there is no key `batching.delay_mx`: did you mean `batching.delay_max`?",
