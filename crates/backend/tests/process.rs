@@ -1,4 +1,5 @@
-//! What holds for the process as a whole: one environment, one thread pool, no telemetry.
+//! What holds for the process as a whole: one environment, one thread pool but for models that
+//! ask for their own, no telemetry.
 //!
 //! It counts the threads of the process, so this file holds one test.
 
@@ -47,6 +48,16 @@ fn a_process_has_one_environment_whose_threads_all_sessions_share() {
         model.session.execute(std::slice::from_ref(&input)).unwrap();
     }
     assert_eq!(threads(), started, "sessions must not bring threads of their own");
+
+    for (own, brings) in [(1, 0), (4, 3)] {
+        let options =
+            LoadOptions { intra_op_threads: NonZeroUsize::new(own), ..LoadOptions::default() };
+        let mut model = load(options);
+        model.session.execute(std::slice::from_ref(&input)).unwrap();
+        assert_eq!(threads(), started + brings, "{own} threads of its own");
+        drop(model);
+        assert_eq!(threads(), started, "threads of its own end with a session");
+    }
 
     let again = OrtBackend::start(config(3)).unwrap();
     assert_eq!(again.status(), backend.status());

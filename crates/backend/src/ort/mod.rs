@@ -146,6 +146,10 @@ impl Backend for OrtBackend {
             session: Box::new(OrtSession::new(opened, signature)),
         })
     }
+
+    fn trim(&self) {
+        environment::trim();
+    }
 }
 
 /// What whoever reads about the model should know beside its specifications.
