@@ -3,6 +3,7 @@
 //! Everything here is a pure function between bytes and `inferring-types`; sockets belong to
 //! `server` and `client`, which share these functions, so both ends agree by construction.
 
+pub mod grpc;
 mod json;
 pub mod rest;
 pub mod status;

@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use inferring_types::{ErrorKind, ServiceError};
+use tonic::Code;
 
 /// The HTTP status of an error.
 pub fn http_status(kind: ErrorKind) -> StatusCode {
@@ -14,6 +15,19 @@ pub fn http_status(kind: ErrorKind) -> StatusCode {
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// The gRPC code of an error.
+pub fn grpc_code(kind: ErrorKind) -> Code {
+    match kind {
+        ErrorKind::InvalidArgument => Code::InvalidArgument,
+        ErrorKind::NotFound => Code::NotFound,
+        ErrorKind::MethodNotAllowed | ErrorKind::Unimplemented => Code::Unimplemented,
+        ErrorKind::TooLarge | ErrorKind::Overloaded => Code::ResourceExhausted,
+        ErrorKind::Unavailable => Code::Unavailable,
+        ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
+        ErrorKind::Internal => Code::Internal,
     }
 }
 

@@ -7,15 +7,19 @@
 //! A client whose request is refused before it has sent all of it goes on sending. Were the
 //! connection closed on that, the system would answer with a reset, and the client would see a
 //! broken pipe instead of the refusal. So what it still sends is read and thrown away.
+//!
+//! Which protocol a client speaks shows in the first bytes that it sends. They are read once
+//! and given out again to whoever reads the connection after that.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
@@ -24,6 +28,8 @@ use crate::config::ServerConfig;
 /// The connection. Writing to it fails once the client has taken nothing for the time-out.
 pub(crate) struct ClientStream {
     stream: TcpStream,
+    /// What was read to tell the protocol, to be read again.
+    opening: Bytes,
     write_timeout: Duration,
     /// Runs while the client takes nothing.
     patience: Option<Pin<Box<Sleep>>>,
@@ -38,12 +44,18 @@ pub(crate) struct ClientStream {
 pub(crate) struct State {
     is_blocked: AtomicBool,
     expects_more: AtomicBool,
+    written: AtomicU64,
 }
 
 impl State {
     /// Whether an answer waits for the client to read.
     pub(crate) fn is_blocked(&self) -> bool {
         self.is_blocked.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the client was sent so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// Lets the connection's end wait for a client that has not sent all of its request.
@@ -56,6 +68,7 @@ impl ClientStream {
     pub(crate) fn new(stream: TcpStream, config: &ServerConfig) -> Self {
         Self {
             stream,
+            opening: Bytes::new(),
             write_timeout: config.write_timeout,
             patience: None,
             linger_timeout: config.body_timeout,
@@ -69,13 +82,38 @@ impl ClientStream {
         self.state.clone()
     }
 
+    /// Whether the first bytes that the client sends are these. Reads until that is certain, or
+    /// the client sends no more.
+    ///
+    /// # Errors
+    /// Where the connection fails.
+    pub(crate) async fn opens_with(&mut self, expected: &[u8]) -> io::Result<bool> {
+        /// Enough for most requests' heads, so that reading them takes one read as ever.
+        const READ_MAX: usize = 4096;
+        let mut seen = BytesMut::with_capacity(READ_MAX);
+        loop {
+            let ended = self.stream.read_buf(&mut seen).await? == 0;
+            let compared = seen.len().min(expected.len());
+            let differs = seen[..compared] != expected[..compared];
+            if ended || differs || compared == expected.len() {
+                self.opening = seen.freeze();
+                return Ok(!differs && compared == expected.len());
+            }
+        }
+    }
+
     /// What became of a write, unless the client's time is over.
     fn judge(
         &mut self,
         written: Poll<io::Result<usize>>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
+        if let Poll::Ready(outcome) = &written {
+            if let Ok(length) = outcome {
+                // Only this connection's own thread counts.
+                let total = self.state.written() + *length as u64;
+                self.state.written.store(total, Ordering::Relaxed);
+            }
             if self.patience.take().is_some() {
                 self.state.is_blocked.store(false, Ordering::Relaxed);
             }
@@ -95,7 +133,13 @@ impl AsyncRead for ClientStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        if self.opening.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+        }
+        let length = self.opening.len().min(buffer.remaining());
+        buffer.put_slice(&self.opening[..length]);
+        self.opening.advance(length);
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -1,16 +1,18 @@
 //! Puts a service (a worker, a gateway) on the network.
 //!
 //! [`Server`] listens and hands each connection to one of a few threads, each with a runtime of
-//! its own; [`rest`] answers requests. Which service stands behind makes no difference here.
+//! its own; [`rest`] and [`grpc`] answer requests. Which service stands behind makes no
+//! difference here.
 
 mod client_stream;
 mod config;
 mod connection;
+mod grpc;
 mod listener;
 mod rest;
 mod threads;
 
-use inferring_types::{InferenceService, ModelRepository, StatusSource};
+use inferring_types::{InferenceService, ModelRepository, NodeStatus, StatusSource};
 
 pub use config::ServerConfig;
 pub use listener::{BindError, Server};
@@ -19,3 +21,16 @@ pub use listener::{BindError, Server};
 pub trait Node: InferenceService + StatusSource + ModelRepository {}
 
 impl<T: InferenceService + StatusSource + ModelRepository> Node for T {}
+
+/// What the server speaks beyond the protocol, by the names that clients know.
+const EXTENSIONS: [&str; 5] =
+    ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"];
+
+/// Whether a node takes requests.
+async fn is_ready(node: &dyn Node) -> bool {
+    match node.status().await {
+        Ok(NodeStatus::Worker(status)) => status.ready,
+        Ok(NodeStatus::Gateway(status)) => status.ready,
+        Err(_) => false,
+    }
+}

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -14,10 +15,10 @@ use crate::config::ServerConfig;
 use crate::connection::Serving;
 use crate::threads::{Accepted, Threads};
 
-/// A bound address that is not served yet: binding fails early, before models are loaded.
+/// Bound addresses that are not served yet: binding fails early, before models are loaded.
 pub struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
+    /// Never empty; the first is the one that is told.
+    listeners: Vec<(TcpListener, SocketAddr)>,
 }
 
 /// Why an address cannot be listened on.
@@ -54,12 +55,27 @@ impl Server {
             _ => BindError::Refused(resolved, error),
         })?;
         let address = listener.local_addr().map_err(|e| BindError::Refused(resolved, e))?;
-        Ok(Self { listener, address })
+        Ok(Self { listeners: vec![(listener, address)] })
     }
 
-    /// The address that is bound, with the port that the system chose for port 0.
+    /// Binds one more address, which serves the same by the same threads: for clients that
+    /// expect gRPC on a port of its own.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub fn and_bind(mut self, address: &str) -> Result<Self, BindError> {
+        self.listeners.extend(Self::bind(address)?.listeners);
+        Ok(self)
+    }
+
+    /// The address that was bound first, with the port that the system chose for port 0.
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.listeners[0].1
+    }
+
+    /// The addresses that are bound besides.
+    pub fn further_addrs(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listeners[1..].iter().map(|(_, address)| *address)
     }
 
     /// Serves `node` until `stop` completes; then lets what is in flight finish, and returns.
@@ -83,17 +99,23 @@ impl Server {
         let places = u32::try_from(places).unwrap_or(u32::MAX);
         let limit = Arc::new(Semaphore::new(places as usize));
         let count = config.thread_count();
-        let threads = Threads::start(count, &Arc::new(Serving { node, config, closing }))?;
-        let listener = tokio::net::TcpListener::from_std(self.listener)?;
+        let threads = Threads::start(count, &Arc::new(Serving::new(node, config, closing)))?;
+        let mut listeners = self
+            .listeners
+            .into_iter()
+            .map(|(listener, _)| tokio::net::TcpListener::from_std(listener))
+            .collect::<io::Result<Vec<_>>>()?;
         let drained = async {
             stop.await;
             tokio::time::sleep(delay).await;
         };
         tokio::select! {
-            () = accept(&listener, &threads, &limit) => {}
+            () = accept(&mut listeners, &threads, &limit) => {}
             () = drained => {}
         }
-        accept_waiting(listener, &threads, &limit).await;
+        for listener in listeners {
+            accept_waiting(listener, &threads, &limit).await;
+        }
         let _ = close.send(true);
         let ended = tokio::time::timeout(timeout, limit.acquire_many(places)).await;
         if ended.is_ok() {
@@ -106,12 +128,19 @@ impl Server {
     }
 }
 
-async fn accept(listener: &tokio::net::TcpListener, threads: &Threads, limit: &Arc<Semaphore>) {
+async fn accept(
+    listeners: &mut [tokio::net::TcpListener],
+    threads: &Threads,
+    limit: &Arc<Semaphore>,
+) {
     /// How long to wait when the system has no descriptors or memory left.
     const BACK_OFF: Duration = Duration::from_millis(50);
     loop {
         let permit = limit.clone().acquire_owned().await.expect("the limit is never closed");
-        match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
+        let accepted = accept_one(listeners).await;
+        // No listener keeps the others from their turn.
+        listeners.rotate_left(1);
+        match accepted.and_then(tokio::net::TcpStream::into_std) {
             Ok(stream) => threads.hand_over(Accepted { stream, permit }).await,
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
@@ -120,6 +149,15 @@ async fn accept(listener: &tokio::net::TcpListener, threads: &Threads, limit: &A
             }
         }
     }
+}
+
+/// Accepts a connection from the first listener that has one.
+async fn accept_one(listeners: &[tokio::net::TcpListener]) -> io::Result<tokio::net::TcpStream> {
+    std::future::poll_fn(|cx| {
+        let mut accepted = listeners.iter().map(|listener| listener.poll_accept(cx));
+        accepted.find(Poll::is_ready).unwrap_or(Poll::Pending).map_ok(|(stream, _)| stream)
+    })
+    .await
 }
 
 /// Accepts the connections that were made before the order to stop, and listens no more.

@@ -168,7 +168,7 @@ mod tests {
     async fn a_connection_that_panics_gives_its_place_back() {
         let (_close, closing) = watch::channel(false);
         let (node, config) = (Arc::new(Defective), ServerConfig::default());
-        let serving = Arc::new(Serving { node, config, closing });
+        let serving = Arc::new(Serving::new(node, config, closing));
         let threads = Threads::start(NonZeroUsize::MIN, &serving).unwrap();
         let limit = Arc::new(Semaphore::new(1));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,41 +1,31 @@
-//! One connection: HTTP/1.1 with limits on what a slow or silent client may hold.
+//! HTTP/1.1: one request at a time.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::CONNECTION;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tracing::debug;
 
+use super::{Serving, told_to_close};
 use crate::client_stream::ClientStream;
-use crate::config::ServerConfig;
-use crate::{Node, rest};
-
-/// What all connections of a server have in common.
-pub(crate) struct Serving {
-    pub(crate) node: Arc<dyn Node>,
-    pub(crate) config: ServerConfig,
-    /// Becomes true when connections are to end after the request they are at.
-    pub(crate) closing: watch::Receiver<bool>,
-}
+use crate::{grpc, rest};
 
 /// Serves a connection until either side ends it.
-pub(crate) async fn serve(stream: TcpStream, serving: &Serving) {
-    // Without it, an answer would wait for the acknowledgement of the one before.
-    let _ = stream.set_nodelay(true);
-    let stream = ClientStream::new(stream, &serving.config);
+pub(super) async fn serve(stream: ClientStream, serving: &Serving) {
     let state = stream.state();
     let is_answering = AtomicBool::new(false);
     let answer = service_fn(|request| {
         is_answering.store(true, Ordering::Relaxed);
         let (is_answering, state) = (&is_answering, &state);
         async move {
-            let answer = rest::answer(&*serving.node, &serving.config, request).await;
+            let answer = if grpc::is_path(http::Request::uri(&request).path()) {
+                grpc::refuse_http1()
+            } else {
+                rest::answer(&*serving.node, &serving.config, request).await
+            };
             is_answering.store(false, Ordering::Relaxed);
             if answer.headers().contains_key(CONNECTION) {
                 state.expect_more();
@@ -64,14 +54,4 @@ pub(crate) async fn serve(stream: TcpStream, serving: &Serving) {
     if let Err(error) = ended {
         debug!(%error, "connection ended early");
     }
-}
-
-/// Completes when the connection is to end after the request it is at.
-async fn told_to_close(mut closing: watch::Receiver<bool>) {
-    // It never fails: the other end outlives all connections.
-    let _ = closing.wait_for(|&closing| closing).await;
-    // A request may have come that nobody has read yet. One turn of the runtime shows it, and the
-    // connection, which is asked first, takes it. It is a task that yields, since this one may be
-    // woken for other reasons before that turn.
-    let _ = tokio::spawn(tokio::task::yield_now()).await;
 }

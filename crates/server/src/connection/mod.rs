@@ -1,0 +1,67 @@
+//! One connection: HTTP/1.1 or HTTP/2 on the same port, with limits on what a slow or silent
+//! client may hold.
+
+mod http1;
+mod http2;
+
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use crate::client_stream::ClientStream;
+use crate::config::ServerConfig;
+use crate::{Node, grpc};
+
+/// What all connections of a server have in common.
+pub(crate) struct Serving {
+    pub(crate) node: Arc<dyn Node>,
+    pub(crate) config: ServerConfig,
+    pub(crate) grpc: grpc::Services,
+    /// Becomes true when connections are to end after the request they are at.
+    pub(crate) closing: watch::Receiver<bool>,
+}
+
+impl Serving {
+    pub(crate) fn new(
+        node: Arc<dyn Node>,
+        config: ServerConfig,
+        closing: watch::Receiver<bool>,
+    ) -> Self {
+        let grpc = grpc::Services::new(&node, &config, &closing);
+        Self { node, config, grpc, closing }
+    }
+}
+
+/// Serves a connection until either side ends it.
+pub(crate) async fn serve(stream: TcpStream, serving: &Arc<Serving>) {
+    // Without it, an answer would wait for the acknowledgement of the one before.
+    let _ = stream.set_nodelay(true);
+    let mut stream = ClientStream::new(stream, &serving.config);
+    // Before its first byte a client is as silent as one that never ends a request's head.
+    let opening =
+        tokio::time::timeout(serving.config.header_timeout, stream.opens_with(http2::PREFACE));
+    let is_http2 = tokio::select! {
+        biased;
+        opened = opening => match opened {
+            Ok(Ok(is_http2)) => is_http2,
+            Ok(Err(_)) | Err(_) => return,
+        },
+        () = told_to_close(serving.closing.clone()) => return,
+    };
+    if is_http2 {
+        http2::serve(stream, serving).await;
+    } else {
+        http1::serve(stream, serving).await;
+    }
+}
+
+/// Completes when the connection is to end after the request it is at.
+async fn told_to_close(mut closing: watch::Receiver<bool>) {
+    // It never fails: the other end outlives all connections.
+    let _ = closing.wait_for(|&closing| closing).await;
+    // A request may have come that nobody has read yet. One turn of the runtime shows it, and the
+    // connection, which is asked first, takes it. It is a task that yields, since this one may be
+    // woken for other reasons before that turn.
+    let _ = tokio::spawn(tokio::task::yield_now()).await;
+}

@@ -1,0 +1,9 @@
+//! A server over a node that is made up, and clients that speak to it as they like.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+mod connections;
+mod drain;
+mod fixture;
+mod grpc;
+mod node;
+mod streams;

@@ -1,0 +1,223 @@
+//! A node that gives back what it gets.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use inferring_types::{
+    BackendStatus, BatchStatus, Batching, BoxFuture, CacheOutcome, CacheStatus, ContentDigest,
+    DataType, DeviceStatus, Dimension, IndexEntry, InferRequest, InferResponse, InferenceService,
+    LoadRequest, ModelCatalog, ModelConfig, ModelMetadata, ModelName, ModelRepository,
+    ModelSelector, ModelState, ModelStatistics, ModelStatus, ModelVersion, NodeStatus, Served,
+    ServiceError, ShapeSpec, StatusSource, TensorSpec, VersionPolicy, WorkerStatus,
+};
+
+/// The first value of a request that is answered only when the test says so.
+pub(crate) const HELD: f32 = -1.0;
+
+/// Serves the model `echo` in two versions: one input `x`, one output of the same content.
+pub(crate) struct EchoNode {
+    pub(crate) is_ready: AtomicBool,
+    /// Requests that have begun and not ended.
+    pub(crate) in_flight: AtomicUsize,
+    /// Lets go of those that are held, and of all that come after.
+    pub(crate) releases: tokio::sync::watch::Sender<bool>,
+}
+
+impl EchoNode {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            is_ready: AtomicBool::new(true),
+            in_flight: AtomicUsize::new(0),
+            releases: tokio::sync::watch::Sender::new(false),
+        })
+    }
+
+    pub(crate) fn release(&self) {
+        self.releases.send_replace(true);
+    }
+
+    /// Completes when so many requests are being answered.
+    pub(crate) async fn until_in_flight(&self, count: usize) {
+        while self.in_flight.load(Ordering::SeqCst) != count {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    fn catalog() -> ModelCatalog<Arc<ModelMetadata>> {
+        let version = |version: &str, aliases: &[&str]| {
+            let tensor = |name: &str| TensorSpec {
+                name: name.into(),
+                datatype: DataType::Fp32,
+                shape: ShapeSpec::new([Dimension::Dynamic(None), Dimension::Dynamic(None)]),
+            };
+            Arc::new(ModelMetadata {
+                name: "echo".parse().unwrap(),
+                version: version.parse().unwrap(),
+                aliases: aliases.iter().map(|alias| alias.parse().unwrap()).collect(),
+                digest: ContentDigest::of(b"echo"),
+                size_bytes: 1,
+                inputs: vec![tensor("x")],
+                outputs: vec![tensor("y")],
+                batching: Batching::Alone { reason: "made up".into() },
+                batch_size_max: 0,
+            })
+        };
+        ModelCatalog::new([version("1", &["stable"]), version("2", &[])])
+    }
+
+    async fn echo(&self, request: InferRequest) -> Result<InferResponse, ServiceError> {
+        let model = self.model(request.selector())?;
+        let mut outputs = model.arrange(request.inputs)?;
+        if outputs[0].tensor.to_f32().unwrap().first() == Some(&HELD) {
+            let mut released = self.releases.subscribe();
+            let released = released.wait_for(|&released| released);
+            let deadline = tokio::time::Instant::from_std(request.deadline.at());
+            if tokio::time::timeout_at(deadline, released).await.is_err() {
+                return Err(ServiceError::deadline_exceeded("the deadline passed"));
+            }
+        }
+        outputs[0].name = "y".into();
+        Ok(InferResponse {
+            id: request.id,
+            model: model.name.clone(),
+            version: model.version.clone(),
+            outputs: outputs.into(),
+            served: Served {
+                worker: "echo_1".into(),
+                cache: CacheOutcome::Computed,
+                inference_time: Duration::from_micros(5),
+                queue_time: Duration::ZERO,
+                execution_time: Duration::from_micros(3),
+                batch_size: 1,
+            },
+        })
+    }
+}
+
+/// Counts a request until it is answered or given up.
+struct InFlight<'a>(&'a AtomicUsize);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl InferenceService for EchoNode {
+    fn models(&self) -> Vec<Arc<ModelMetadata>> {
+        Self::catalog().iter().cloned().collect()
+    }
+
+    fn model(&self, asked: ModelSelector<'_>) -> Result<Arc<ModelMetadata>, ServiceError> {
+        Self::catalog().find(asked).cloned()
+    }
+
+    fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
+        Box::pin(async {
+            self.in_flight.fetch_add(1, Ordering::SeqCst);
+            let _in_flight = InFlight(&self.in_flight);
+            self.echo(request).await
+        })
+    }
+}
+
+impl StatusSource for EchoNode {
+    fn status(&self) -> BoxFuture<'_, Result<NodeStatus, ServiceError>> {
+        let models = self.models().into_iter().map(|metadata| ModelStatus {
+            metadata,
+            device: DeviceStatus { provider: "Fake".into(), fallback_reason: None },
+            batches: BatchStatus::default(),
+        });
+        let status = WorkerStatus {
+            id: "echo_1".into(),
+            incarnation: 1,
+            ready: self.is_ready.load(Ordering::SeqCst),
+            uptime: Duration::ZERO,
+            requests: 0,
+            in_flight: 0,
+            errors: 0,
+            cache: CacheStatus::default(),
+            batches: BatchStatus::default(),
+            models: models.collect(),
+            backend: BackendStatus {
+                name: "fake".into(),
+                version: "1".into(),
+                library: None,
+                found_by: None,
+            },
+            resident_memory_bytes: None,
+        };
+        Box::pin(async { Ok(NodeStatus::Worker(Box::new(status))) })
+    }
+}
+
+impl ModelRepository for EchoNode {
+    fn index(&self) -> BoxFuture<'_, Result<Vec<IndexEntry>, ServiceError>> {
+        let entry = |version: &str, state| IndexEntry {
+            name: "echo".parse().unwrap(),
+            version: Some(version.parse().unwrap()),
+            state,
+            reason: String::new(),
+        };
+        let entries = vec![entry("1", ModelState::Ready), entry("3", ModelState::Unavailable)];
+        Box::pin(async { Ok(entries) })
+    }
+
+    fn load(&self, request: LoadRequest) -> BoxFuture<'_, Result<(), ServiceError>> {
+        Box::pin(async move {
+            match request.config.as_deref() {
+                Some("wait") => pending().await,
+                Some(config) => Err(ServiceError::invalid(format!("cannot use `{config}`"))),
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn unload(&self, model: ModelName) -> BoxFuture<'_, Result<(), ServiceError>> {
+        Box::pin(async move {
+            self.model(ModelSelector::named(model.as_str()))?;
+            Ok(())
+        })
+    }
+
+    fn config<'a>(
+        &'a self,
+        model: ModelSelector<'a>,
+    ) -> BoxFuture<'a, Result<ModelConfig, ServiceError>> {
+        Box::pin(async move {
+            let model = self.model(model)?;
+            Ok(ModelConfig {
+                name: model.name.clone(),
+                version_policy: VersionPolicy::All,
+                batch_size_max: 0,
+                inputs: model.inputs.clone(),
+                outputs: model.outputs.clone(),
+                instances: 1,
+                device: DeviceStatus {
+                    provider: "CPUExecutionProvider".into(),
+                    fallback_reason: None,
+                },
+                delay_max: Duration::ZERO,
+                preferred_batch_sizes: Vec::new(),
+                response_cache: false,
+                file_name: "model.onnx".into(),
+                batching: model.batching.clone(),
+            })
+        })
+    }
+
+    fn statistics<'a>(
+        &'a self,
+        model: Option<ModelSelector<'a>>,
+    ) -> BoxFuture<'a, Result<Vec<ModelStatistics>, ServiceError>> {
+        Box::pin(async move {
+            let model = self.model(model.unwrap_or_default())?;
+            let mut statistics = ModelStatistics::new(model.name.clone(), ModelVersion::first());
+            statistics.last_inference = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1));
+            statistics.success.add(Duration::from_nanos(7));
+            Ok(vec![statistics])
+        })
+    }
+}
