@@ -2,52 +2,61 @@
 //! a bound address to an orderly end.
 
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use inferring_backend::ort::OrtBackend;
+use inferring_repository::Repository;
 use inferring_server::{Node, Server};
 use inferring_types::WorkerId;
-use inferring_worker::{ModelFile, Worker};
+use inferring_worker::Worker;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
 use crate::config::Config;
 
+/// What the serving commands understand about changes of their models.
+#[derive(Debug, clap::Args)]
+pub(crate) struct WatchArgs {
+    /// Follow what becomes of the models' files, looked at this often: new versions and models
+    /// are loaded, changed ones anew, and what is gone is unloaded.
+    #[arg(
+        long,
+        value_name = "INTERVAL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "2s"
+    )]
+    pub(crate) watch: Option<String>,
+}
+
 /// Loads the models in the configuration into a worker.
 pub(crate) fn start_worker(
     id: WorkerId,
+    repository: Repository,
     backend: &OrtBackend,
     config: &Config,
 ) -> anyhow::Result<Arc<Worker>> {
-    let files = model_files(config)?;
-    Ok(Worker::start(id, &files, backend, &config.worker)?)
+    Ok(Worker::start(id, repository, Arc::new(backend.clone()), &config.worker)?)
 }
 
 /// Starts ONNX Runtime.
 pub(crate) fn start_backend(config: &Config) -> anyhow::Result<OrtBackend> {
-    // Model files are checked first: a wrong path is the likelier mistake.
-    model_files(config)?;
     Ok(OrtBackend::start(config.backend.ort())?)
 }
 
-fn model_files(config: &Config) -> anyhow::Result<Vec<ModelFile>> {
+/// The models that the configuration names.
+///
+/// It is opened before anything else is started: a wrong path is the likeliest mistake.
+pub(crate) fn open_repository(config: &Config) -> anyhow::Result<Repository> {
     if config.models.is_empty() {
         bail!(
-            "no model to serve: name an .onnx file on the command line, in MODEL_PATH (worker) \
-             or as `models` in the configuration"
+            "no model to serve: name an .onnx file or a folder of models on the command line, in \
+             MODEL_PATH (worker) or as `models` in the configuration"
         );
     }
-    config.models.iter().map(|path| model_file(path)).collect()
-}
-
-fn model_file(path: &Path) -> anyhow::Result<ModelFile> {
-    std::fs::metadata(path)
-        .with_context(|| format!("cannot read model file `{}`", path.display()))?;
-    ModelFile::named_after(path)
-        .with_context(|| format!("model file `{}`: rename it", path.display()))
+    Ok(Repository::open(&config.models)?)
 }
 
 /// The runtime of everything that is not a request: accepting, probing, signals.

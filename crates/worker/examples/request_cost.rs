@@ -13,20 +13,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inferring_backend::fake::FakeBackend;
+use inferring_repository::Repository;
 use inferring_types::{
     Deadline, InferRequest, InferenceService as _, NamedTensor, RequestId, Tensor,
 };
-use inferring_worker::{ModelFile, Worker, WorkerConfig};
+use inferring_worker::{Worker, WorkerConfig};
 use tokio::task::JoinSet;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let requests = arguments.next().map_or(200_000, |text| text.parse().unwrap());
     let kind = arguments.next();
-    let files = [ModelFile { name: "model".parse().unwrap(), path: "model.onnx".into() }];
-    let backend = FakeBackend::new();
+    // The engine reads no file; the repository wants to see one.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    std::fs::write(&path, "").unwrap();
+    let repository = Repository::open([path]).unwrap();
+    let backend = Arc::new(FakeBackend::new());
     let worker =
-        Worker::start("worker".into(), &files, &backend, &WorkerConfig::default()).unwrap();
+        Worker::start("worker".into(), repository, backend, &WorkerConfig::default()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     for (name, concurrency, distinct) in
         [("hits", 1, false), ("misses", 1, true), ("misses-64", 64, true)]

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use inferring_policy::batching::BatchingConfig;
+pub use inferring_repository::BatchingMode;
 use serde::{Deserialize, Serialize};
 
-/// Settings of a worker, the same for all its models.
+/// Settings of a worker. A model's own settings go before those that concern one model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorkerConfig {
@@ -17,6 +18,13 @@ pub struct WorkerConfig {
     pub batching: QueueConfig,
     /// Sessions per model, each with a thread of its own.
     pub instances: NonZeroUsize,
+    /// Whether every model in a folder of models must load for the worker to start. A model that
+    /// is named by itself must in any case.
+    pub strict: bool,
+    /// How often the models' files are looked at, to follow what becomes of them; never where
+    /// absent.
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Duration>,
 }
 
 impl Default for WorkerConfig {
@@ -25,6 +33,8 @@ impl Default for WorkerConfig {
             cache: CacheConfig::default(),
             batching: QueueConfig::default(),
             instances: NonZeroUsize::MIN,
+            strict: false,
+            watch: None,
         }
     }
 }
@@ -90,17 +100,4 @@ impl QueueConfig {
             dispatch_when_idle: self.dispatch_when_idle,
         }
     }
-}
-
-/// Whether rows of different requests may share a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BatchingMode {
-    /// Where a check at load proves that rows do not influence each other.
-    #[default]
-    Auto,
-    /// Yes, by declaration, for every model whose own shapes leave the number of rows open.
-    Rows,
-    /// No: every request runs alone.
-    Alone,
 }

@@ -1,22 +1,30 @@
 //! The local [`InferenceService`](inferring_types::InferenceService): models of this process,
 //! each behind a result cache, single flight and a batcher.
 //!
-//! A request passes `cache` (hit, join the flight of an equal request, or lead it), then the
-//! model's `batcher`, from which an `instance` on its own thread takes batches. See
-//! `ARCHITECTURE.md` for the whole way.
+//! A request finds its model in the `registry`'s snapshot and passes the `cache` (hit, join the
+//! flight of an equal request, or lead it), then the model's `batcher`, from which an instance of
+//! its `executor`, on a thread of its own, takes batches. The `loader` changes what is served,
+//! beside the requests. See `ARCHITECTURE.md` for the whole way.
 
 mod batchability;
 mod batcher;
 mod cache;
 mod config;
-mod instance;
+mod executor;
+mod loader;
 mod model;
 mod registry;
 mod repository;
 mod rows;
+mod settings;
+mod statistics;
+mod threads;
+mod watch;
 mod worker;
 
 pub use batchability::{Proof, prove};
 pub use config::{BatchingMode, CacheConfig, QueueConfig, WorkerConfig};
-pub use registry::{ModelFile, StartError};
+pub use executor::ModelError;
+pub use loader::{LoadFailure, StartError};
+pub use settings::Misfit;
 pub use worker::Worker;

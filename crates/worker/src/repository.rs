@@ -1,48 +1,50 @@
-//! What the worker answers about its models.
+//! What the worker tells about its models, and how they are loaded and unloaded on request.
+
+use std::sync::Arc;
 
 use inferring_types::{
-    Blame, BoxFuture, ErrorKind, IndexEntry, LoadRequest, ModelConfig, ModelName, ModelRepository,
-    ModelSelector, ModelState, ModelStatistics, ServiceError,
+    BoxFuture, IndexEntry, LoadRequest, ModelConfig, ModelName, ModelRepository, ModelSelector,
+    ModelStatistics, ServiceError,
 };
 
 use crate::Worker;
+use crate::model::Model;
 
 impl ModelRepository for Worker {
     fn index(&self) -> BoxFuture<'_, Result<Vec<IndexEntry>, ServiceError>> {
-        let entries = inferring_types::InferenceService::models(self);
-        let entry = |model: &std::sync::Arc<inferring_types::ModelMetadata>| IndexEntry {
-            name: model.name.clone(),
-            version: Some(model.version.clone()),
-            state: ModelState::Ready,
-            reason: String::new(),
-        };
-        Box::pin(async move { Ok(entries.iter().map(entry).collect()) })
+        Box::pin(async { Ok(self.registry.index()) })
     }
 
-    fn load(&self, _: LoadRequest) -> BoxFuture<'_, Result<(), ServiceError>> {
-        Box::pin(async { Err(unimplemented("loading a model")) })
+    fn load(&self, request: LoadRequest) -> BoxFuture<'_, Result<(), ServiceError>> {
+        Box::pin(self.loader.load(request))
     }
 
-    fn unload(&self, _: ModelName) -> BoxFuture<'_, Result<(), ServiceError>> {
-        Box::pin(async { Err(unimplemented("unloading a model")) })
+    fn unload(&self, model: ModelName) -> BoxFuture<'_, Result<(), ServiceError>> {
+        Box::pin(self.loader.unload(model))
     }
 
     fn config<'a>(
         &'a self,
-        _: ModelSelector<'a>,
+        asked: ModelSelector<'a>,
     ) -> BoxFuture<'a, Result<ModelConfig, ServiceError>> {
-        Box::pin(async { Err(unimplemented("a model's configuration")) })
+        Box::pin(async move { Ok(self.registry.catalog().find(asked)?.config()) })
     }
 
     fn statistics<'a>(
         &'a self,
-        _: Option<ModelSelector<'a>>,
+        asked: Option<ModelSelector<'a>>,
     ) -> BoxFuture<'a, Result<Vec<ModelStatistics>, ServiceError>> {
-        Box::pin(async { Err(unimplemented("a model's statistics")) })
+        Box::pin(async move {
+            let catalog = self.registry.catalog();
+            let statistics = |model: &Arc<Model>| model.executor.statistics.snapshot();
+            let Some(asked) = asked else {
+                return Ok(catalog.iter().map(statistics).collect());
+            };
+            let found = catalog.find(asked)?;
+            Ok(match asked.version {
+                Some(_) => vec![statistics(found)],
+                None => catalog.versions_of(found.name().as_str()).map(statistics).collect(),
+            })
+        })
     }
-}
-
-fn unimplemented(what: &str) -> ServiceError {
-    let message = format!("{what} is not possible yet");
-    ServiceError::new(ErrorKind::Unimplemented, Blame::Client, message)
 }

@@ -5,24 +5,29 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use inferring_backend::Backend;
+use inferring_repository::Repository;
 use inferring_types::{
     BackendStatus, BatchStatus, BoxFuture, CacheOutcome, Deadline, Gauge, InferRequest,
-    InferResponse, InferenceService, ModelCatalog, ModelMetadata, ModelSelector, NamedTensor,
-    NodeStatus, Served, ServiceError, StatusSource, TensorName, WorkerId, WorkerStatus,
+    InferResponse, InferenceService, ModelMetadata, ModelSelector, NamedTensor, NodeStatus, Served,
+    ServiceError, StatusSource, TensorName, WorkerId, WorkerStatus,
 };
 
-use crate::cache::{Answer, Lookup, ResultCache, Ticket};
+use crate::cache::{Answer, Lookup, ResultCache, Sharing, Ticket};
 use crate::config::WorkerConfig;
+use crate::loader::{Loader, StartError};
 use crate::model::Model;
-use crate::registry::{self, ModelFile, StartError};
+use crate::registry::Registry;
+use crate::watch::Watcher;
 
-/// Serves the models of this process.
+/// Serves the models of a repository.
 pub struct Worker {
     id: WorkerId,
     incarnation: u64,
     started: Instant,
     backend: BackendStatus,
-    models: ModelCatalog<Arc<Model>>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) loader: Arc<Loader>,
+    watcher: Watcher,
     cache: Arc<ResultCache>,
     draining: AtomicBool,
     requests: AtomicU64,
@@ -31,28 +36,42 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Loads `files` and starts serving them. This blocks while models are loaded and checked.
+    /// Loads the models of `repository` and starts serving them. This blocks while models are
+    /// loaded and checked.
     ///
     /// # Errors
-    /// [`StartError`], naming the file and what is wrong with it.
+    /// [`StartError`]: a model that was named by itself, or with `strict` any model, cannot be
+    /// loaded, or there is none that can be. It names the model and what is wrong with it.
     pub fn start(
         id: WorkerId,
-        files: &[ModelFile],
-        backend: &dyn Backend,
+        repository: Repository,
+        backend: Arc<dyn Backend>,
         config: &WorkerConfig,
     ) -> Result<Arc<Self>, StartError> {
-        Ok(Arc::new(Self {
+        let status = backend.status();
+        let (cache, registry) = (ResultCache::new(&config.cache), Arc::new(Registry::default()));
+        let loader =
+            Loader::new(repository, backend, config.clone(), registry.clone(), cache.clone());
+        // From here on, dropping the worker ends what was started.
+        let worker = Arc::new(Self {
             id,
             incarnation: fastrand::u64(1..),
             started: Instant::now(),
-            backend: backend.status(),
-            models: registry::load_all(files, backend, config)?,
-            cache: ResultCache::new(&config.cache),
+            backend: status,
+            registry,
+            loader: loader.clone(),
+            watcher: Watcher::default(),
+            cache,
             draining: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             in_flight: Gauge::default(),
             errors: AtomicU64::new(0),
-        }))
+        });
+        let snapshot = loader.start()?;
+        if let Some(interval) = config.watch {
+            worker.watcher.start(loader, snapshot, interval).map_err(StartError::Thread)?;
+        }
+        Ok(worker)
     }
 
     /// Says so in health checks from now on, so that gateways send nothing more. What comes
@@ -61,12 +80,12 @@ impl Worker {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Runs what is queued and ends the instances; later requests are refused. This blocks.
+    /// Finishes a load that is under way, runs what is queued and ends the instances; later
+    /// requests are refused. This blocks.
     pub fn close(&self) {
         self.start_draining();
-        for model in self.models.iter() {
-            model.close();
-        }
+        self.watcher.stop();
+        self.loader.close();
     }
 
     async fn answer(&self, request: InferRequest) -> Result<InferResponse, ServiceError> {
@@ -76,17 +95,37 @@ impl Worker {
                 "the deadline had passed when the request arrived",
             ));
         }
-        let model = self.models.find(request.selector())?;
+        // Held until the answer is there: the model ends when nobody holds it any more.
+        let model = self.registry.catalog().find(request.selector())?.clone();
+        let statistics = &model.executor.statistics;
+        match self.answer_by(&model, request, accepted).await {
+            Ok(response) => {
+                let served = &response.served;
+                statistics.answered(served.cache, accepted, served.inference_time);
+                Ok(response)
+            }
+            Err(error) => {
+                statistics.failed(accepted.elapsed());
+                Err(error)
+            }
+        }
+    }
+
+    async fn answer_by(
+        &self,
+        model: &Model,
+        request: InferRequest,
+        accepted: Instant,
+    ) -> Result<InferResponse, ServiceError> {
         check_outputs(&model.metadata, &request.outputs)?;
         let inputs = model.metadata.arrange(request.inputs)?;
-        let key = model.cache_key(&inputs);
         let deadline = request.deadline;
-        let (answer, cache) = match self.cache.get_or_lead(key, deadline, accepted) {
+        let (answer, cache) = match self.look_up(model, &inputs, deadline, accepted) {
             Lookup::Hit(answer) => (answer, CacheOutcome::Hit),
             Lookup::Join(ticket) => (wait(ticket, deadline).await?, CacheOutcome::Joined),
             Lookup::Lead(ticket, leader) => {
                 let inputs = inputs.into_iter().map(|input| input.tensor).collect();
-                model.batcher.submit(inputs, accepted, leader);
+                model.executor.batcher.submit(inputs, accepted, leader);
                 (wait(ticket, deadline).await?, CacheOutcome::Computed)
             }
         };
@@ -97,6 +136,23 @@ impl Worker {
             outputs: select(&answer.outputs, &request.outputs),
             served: self.served(&answer, cache, accepted),
         })
+    }
+
+    fn look_up(
+        &self,
+        model: &Model,
+        inputs: &[NamedTensor],
+        deadline: Deadline,
+        now: Instant,
+    ) -> Lookup {
+        let tenant = model.executor.tenant;
+        match tenant.sharing() {
+            Sharing::Nothing => self.cache.lead_alone(deadline),
+            Sharing::Kept | Sharing::InFlight => {
+                let key = model.executor.cache_key(inputs);
+                self.cache.get_or_lead(tenant, key, deadline, now)
+            }
+        }
     }
 
     fn served(&self, answer: &Answer, cache: CacheOutcome, accepted: Instant) -> Served {
@@ -112,7 +168,8 @@ impl Worker {
     }
 
     fn snapshot(&self) -> WorkerStatus {
-        let models: Vec<_> = self.models.iter().map(|model| model.status()).collect();
+        let catalog = self.registry.catalog();
+        let models: Vec<_> = catalog.iter().map(|model| model.status()).collect();
         let batches = models.iter().fold(BatchStatus::default(), |sum, m| sum.plus(m.batches));
         WorkerStatus {
             id: self.id.clone(),
@@ -133,11 +190,11 @@ impl Worker {
 
 impl InferenceService for Worker {
     fn models(&self) -> Vec<Arc<ModelMetadata>> {
-        self.models.iter().map(|model| model.metadata.clone()).collect()
+        self.registry.catalog().iter().map(|model| model.metadata.clone()).collect()
     }
 
     fn model(&self, asked: ModelSelector<'_>) -> Result<Arc<ModelMetadata>, ServiceError> {
-        self.models.find(asked).map(|model| model.metadata.clone())
+        self.registry.catalog().find(asked).map(|model| model.metadata.clone())
     }
 
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
@@ -156,6 +213,12 @@ impl InferenceService for Worker {
 impl StatusSource for Worker {
     fn status(&self) -> BoxFuture<'_, Result<NodeStatus, ServiceError>> {
         Box::pin(async { Ok(NodeStatus::Worker(Box::new(self.snapshot()))) })
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use half::f16;
 use inferring_backend::ort::{Device, OrtBackend, OrtConfig};
 use inferring_backend::{Backend as _, LoadOptions};
+use inferring_repository::Repository;
 use inferring_types::{
     Blame, DataType, Deadline, Dimension, ErrorKind, InferRequest, InferenceService as _,
     ModelSelector, NamedTensor, NodeStatus, RequestId, Shape, StatusSource as _, Tensor,
     TensorSpec,
 };
-use inferring_worker::{BatchingMode, CacheConfig, ModelFile, QueueConfig, Worker, WorkerConfig};
+use inferring_worker::{BatchingMode, CacheConfig, QueueConfig, Worker, WorkerConfig};
 
 /// The backend of this process, on the CPU.
 fn backend() -> OrtBackend {
@@ -41,8 +42,8 @@ fn path(model: &str) -> PathBuf {
 }
 
 fn worker(models: &[&str], config: &WorkerConfig) -> Arc<Worker> {
-    let files: Vec<_> = models.iter().map(|m| ModelFile::named_after(&path(m)).unwrap()).collect();
-    Worker::start("worker".into(), &files, &backend(), config).unwrap()
+    let repository = Repository::open(models.iter().map(|model| path(model))).unwrap();
+    Worker::start("worker".into(), repository, Arc::new(backend()), config).unwrap()
 }
 
 fn prove(model: &str) -> inferring_worker::Proof {

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use inferring_backend::ort::OrtBackend;
 use inferring_backend::{Backend, LoadOptions, LoadedModel};
-use inferring_types::{BackendStatus, TensorSpec};
-use inferring_worker::{ModelFile, Proof, prove};
+use inferring_types::{BackendStatus, ModelName, TensorSpec};
+use inferring_worker::{Proof, prove};
 use serde_json::json;
 
 use crate::common::{Common, Output};
@@ -39,6 +39,11 @@ pub(crate) fn run(args: &InspectArgs, common: &Common) -> anyhow::Result<ExitCod
         Output::Json => println!("{:#}", as_json(path, &model, &proof, &engine)),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The name under which the file would be served.
+fn name_of(path: &Path) -> Option<ModelName> {
+    path.file_stem()?.to_string_lossy().parse().ok()
 }
 
 fn as_text(path: &Path, model: &LoadedModel, proof: &Proof, engine: &BackendStatus) -> String {
@@ -81,7 +86,7 @@ fn as_json(
     };
     json!({
         "path": path,
-        "name": ModelFile::named_after(path).ok().map(|file| file.name.to_string()),
+        "name": name_of(path).map(|name| name.to_string()),
         "size_bytes": model.size_bytes,
         "digest": model.digest.to_string(),
         "inputs": model.inputs.iter().map(tensor).collect::<Vec<_>>(),

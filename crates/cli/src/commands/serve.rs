@@ -13,11 +13,11 @@ use inferring_worker::Worker;
 use crate::common::Common;
 use crate::config::{self, Overrides};
 use crate::log;
-use crate::node::{self, Ready};
+use crate::node::{self, Ready, WatchArgs};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServeArgs {
-    /// Model files; the first is the default model.
+    /// Model files and folders of models; the first model is the default one.
     models: Vec<PathBuf>,
     /// How many workers.
     #[arg(long, value_name = "N")]
@@ -25,23 +25,27 @@ pub(crate) struct ServeArgs {
     /// Where to listen; port 0 takes any free port.
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 pub(crate) fn run(args: ServeArgs, common: &Common) -> anyhow::Result<ExitCode> {
     let overrides = Overrides::default()
         .with_list("models", &args.models)
         .with("serve.workers", args.workers)
-        .with("listen.gateway", args.listen);
+        .with("listen.gateway", args.listen)
+        .with("worker.watch", args.watch.watch);
     let mut config = config::load(common, overrides)?;
     config.server.leave_cores_to_models();
     log::start(&config.log)?;
+    let repository = node::open_repository(&config)?;
     node::control_runtime()?.block_on(async {
         let server = Server::bind(&config.listen.gateway)?;
         let backend = node::start_backend(&config)?;
         let workers = (1..=config.serve.workers.get())
             .map(|number| {
                 let id = WorkerId::from(format!("worker_{number}").as_str());
-                Ok((id.clone(), node::start_worker(id, &backend, &config)?))
+                Ok((id.clone(), node::start_worker(id, repository.clone(), &backend, &config)?))
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         let members = workers.iter().map(|(id, worker)| member(id, worker)).collect();

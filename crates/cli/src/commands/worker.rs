@@ -4,16 +4,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use inferring_server::Server;
-use inferring_types::{InferenceService, WorkerId};
+use inferring_types::InferenceService;
 
 use crate::common::Common;
 use crate::config::{self, Overrides};
 use crate::log;
-use crate::node::{self, Ready};
+use crate::node::{self, Ready, WatchArgs};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct WorkerArgs {
-    /// Model files; the first is the default model. MODEL_PATH names one where none is given.
+    /// Model files and folders of models; the first model is the default one. MODEL_PATH names one
+    /// of them where none is given.
     models: Vec<PathBuf>,
     /// Where to listen; port 0 takes any free port.
     #[arg(long, value_name = "HOST:PORT")]
@@ -21,6 +22,8 @@ pub(crate) struct WorkerArgs {
     /// The id that answers and health checks carry; the address where none is given.
     #[arg(long)]
     id: Option<String>,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 pub(crate) fn run(args: WorkerArgs, common: &Common) -> anyhow::Result<ExitCode> {
@@ -31,15 +34,17 @@ pub(crate) fn run(args: WorkerArgs, common: &Common) -> anyhow::Result<ExitCode>
     let overrides = Overrides::default()
         .with_list("models", &models)
         .with("listen.worker", args.listen)
-        .with("id", args.id);
+        .with("id", args.id)
+        .with("worker.watch", args.watch.watch);
     let mut config = config::load(common, overrides)?;
     config.server.leave_cores_to_models();
     log::start(&config.log)?;
+    let repository = node::open_repository(&config)?;
     node::control_runtime()?.block_on(async {
         let server = Server::bind(&config.listen.worker)?;
         let id = config.id.clone().unwrap_or_else(|| server.local_addr().to_string());
         let backend = node::start_backend(&config)?;
-        let worker = node::start_worker(WorkerId::from(id.as_str()), &backend, &config)?;
+        let worker = node::start_worker(id.as_str().into(), repository, &backend, &config)?;
         let models: Vec<_> = worker.models().iter().map(|model| model.name.to_string()).collect();
         let detail = format!("as {id}, models: {}", models.join(", "));
         let ready = Ready { what: "worker", detail };

@@ -18,7 +18,7 @@ pub(crate) use layers::{Overrides, load};
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// Model files to serve; the first is the default model.
+    /// Model files, models' folders and folders of models; the first model is the default one.
     pub(crate) models: Vec<PathBuf>,
     /// Workers to route to, each `[ID=]HOST:PORT[*WEIGHT]`.
     pub(crate) workers: Vec<String>,

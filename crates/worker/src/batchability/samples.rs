@@ -9,15 +9,18 @@ const ELEMENTS_MAX: u64 = 16 << 20;
 /// What numbers are generated.
 #[derive(Clone, Copy)]
 pub(super) enum Domain {
-    /// Floats of both signs and of scales that differ between rows; integers below 100.
+    /// Floats of both signs and of scales that differ between rows; integers below 100; texts of
+    /// two letters.
     Wide,
-    /// Floats from 0 to 1; integers 0 and 1. For models that index or take logarithms.
+    /// Floats from 0 to 1; integers 0 and 1, as texts as well. For models that index or take
+    /// logarithms, and for texts that are read as numbers.
     Narrow,
 }
 
-/// One row of an input, or `None` for a datatype that is not generated.
+/// One row of an input whose rows lie along `axis`, or `None` for one that is too large.
 pub(super) fn generate(
     spec: &TensorSpec,
+    axis: Option<usize>,
     free_size: u64,
     row: usize,
     domain: Domain,
@@ -26,7 +29,7 @@ pub(super) fn generate(
     let dimensions = spec.shape.dimensions().iter().enumerate();
     let shape = Shape::new(dimensions.map(|(index, dimension)| match dimension {
         Dimension::Fixed(size) => *size,
-        Dimension::Dynamic(_) if index == 0 => 1,
+        Dimension::Dynamic(_) if Some(index) == axis => 1,
         Dimension::Dynamic(_) => free_size,
     }));
     let elements = shape.elements().filter(|&n| n <= ELEMENTS_MAX)?;
@@ -46,7 +49,13 @@ pub(super) fn generate(
         DataType::Fp16 => bytes(&mut |data| data.extend(f16::from_f64(float()).to_le_bytes())),
         DataType::Bf16 => bytes(&mut |data| data.extend(bf16::from_f64(float()).to_le_bytes())),
         DataType::Bool => bytes(&mut |data| data.push(random.u8(0..2))),
-        DataType::Bytes => return None,
+        DataType::Bytes => {
+            let below = match domain {
+                Domain::Wide => 26 * 26,
+                Domain::Narrow => 2,
+            };
+            bytes(&mut |data| text(random.u16(0..below), data))
+        }
         integer => {
             let size = integer.element_size().expect("strings were handled above");
             let below = match domain {
@@ -57,4 +66,15 @@ pub(super) fn generate(
         }
     };
     Some(Tensor::new(spec.datatype, shape, data.into()).expect("generated to fit"))
+}
+
+/// An element of BYTES: the digit of a number below 2, or two letters that stand for it.
+fn text(number: u16, data: &mut Vec<u8>) {
+    let letter = |number: u16| b'a' + u8::try_from(number % 26).expect("below 26");
+    let text = match number {
+        0 | 1 => vec![b'0' + u8::try_from(number).expect("below 2")],
+        _ => vec![letter(number / 26), letter(number)],
+    };
+    data.extend(u32::try_from(text.len()).expect("one or two").to_le_bytes());
+    data.extend(text);
 }

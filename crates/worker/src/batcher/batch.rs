@@ -1,10 +1,13 @@
 //! Jobs that share a run: their inputs joined row by row, and the outputs split again.
+//!
+//! An input without rows is the same for all of them, which their lane sees to; an output
+//! without rows is everybody's.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inferring_backend::ExecuteError;
-use inferring_types::{NamedTensor, ServiceError, Tensor, TensorSpec};
+use inferring_types::{NamedTensor, RowAxes, ServiceError, Tensor, TensorSpec};
 
 use super::Job;
 use crate::cache::Answer;
@@ -16,14 +19,21 @@ pub(crate) type Outputs = Arc<[NamedTensor]>;
 /// Jobs of one lane, taken to be run together. Never empty.
 pub(crate) struct Batch {
     jobs: Vec<Job>,
+    /// Where rows lie, for jobs that may be several.
+    axes: Option<Arc<RowAxes>>,
     taken: Instant,
 }
 
 impl Batch {
     /// Those of `jobs` that somebody still waits for in time, if any; the others end here.
-    pub(super) fn of_wanted(mut jobs: Vec<Job>, taken: Instant, now: Instant) -> Option<Self> {
+    pub(super) fn of_wanted(
+        mut jobs: Vec<Job>,
+        axes: Option<Arc<RowAxes>>,
+        taken: Instant,
+        now: Instant,
+    ) -> Option<Self> {
         jobs.retain_mut(|job| job.leader.is_wanted_or_ends(now));
-        (!jobs.is_empty()).then_some(Self { jobs, taken })
+        (!jobs.is_empty()).then_some(Self { jobs, axes, taken })
     }
 
     /// How many jobs share the run.
@@ -41,10 +51,19 @@ impl Batch {
         if let [job] = &self.jobs[..] {
             return job.inputs.clone();
         }
-        let inputs = self.jobs[0].inputs.len();
-        (0..inputs)
-            .map(|index| rows::join(self.jobs.iter().map(|job| &job.inputs[index])))
-            .collect()
+        let axes = &self.axes().inputs;
+        let joined = axes.iter().enumerate().map(|(index, axis)| {
+            let tensors = self.jobs.iter().map(|job| &job.inputs[index]);
+            match axis {
+                Some(axis) => rows::join(tensors, *axis),
+                None => self.jobs[0].inputs[index].clone(),
+            }
+        });
+        joined.collect()
+    }
+
+    fn axes(&self) -> &RowAxes {
+        self.axes.as_ref().expect("jobs of a model that does not join rows run alone")
     }
 
     /// For each job, its rows of every output; `outputs` are in the order of `specs`.
@@ -64,8 +83,11 @@ impl Batch {
         }
         let counts: Vec<usize> = self.jobs.iter().map(|job| job.rows).collect();
         let mut by_output = Vec::with_capacity(outputs.len());
-        for (spec, output) in specs.iter().zip(&outputs) {
-            let parts = rows::split(output, &counts);
+        for ((spec, output), axis) in specs.iter().zip(&outputs).zip(&self.axes().outputs) {
+            let parts = match axis {
+                Some(axis) => rows::split(output, *axis, &counts),
+                None => Some(vec![output.clone(); counts.len()]),
+            };
             by_output.push(parts.ok_or_else(|| wrong_rows(spec, output, &counts))?.into_iter());
         }
         let of_next_job = |_| {
@@ -90,6 +112,11 @@ impl Batch {
         }
     }
 
+    /// How long each job waited for an instance.
+    pub(crate) fn queue_times(&self) -> impl Iterator<Item = Duration> {
+        self.jobs.iter().map(|job| self.taken.saturating_duration_since(job.enqueued))
+    }
+
     /// Answers every job with `error`.
     pub(crate) fn fail(self, error: &ServiceError) {
         for job in self.jobs {
@@ -104,7 +131,8 @@ impl Batch {
             return Err(self);
         }
         let second = self.jobs.split_off(self.jobs.len() / 2);
-        Ok([self.jobs, second].map(|jobs| Self::of_wanted(jobs, self.taken, now)))
+        let Self { jobs: first, axes, taken } = self;
+        Ok([first, second].map(|jobs| Self::of_wanted(jobs, axes.clone(), taken, now)))
     }
 }
 

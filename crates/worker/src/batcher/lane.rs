@@ -3,23 +3,39 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use bytes::Bytes;
 use inferring_policy::batching::{self, BatchingConfig};
-use inferring_types::{Shape, Tensor};
+use inferring_types::{RowAxes, Shape, Tensor};
 use smallvec::SmallVec;
 
 use super::Job;
+use crate::rows;
 
-/// What jobs of one lane have in common: the shapes of their inputs behind the first dimension.
+/// What jobs of one lane have in common: the shapes of their inputs apart from the number of
+/// rows, and inputs without rows as they are.
 ///
 /// Where rows are not joined the key is empty: all jobs are in one lane and leave it one by one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct LaneKey(SmallVec<[Shape; 2]>);
+pub(super) struct LaneKey {
+    shapes: SmallVec<[Shape; 2]>,
+    /// The bytes of the inputs without rows.
+    same: SmallVec<[Bytes; 1]>,
+}
 
 impl LaneKey {
-    /// The key of inputs whose rows may be joined with those of others.
-    pub(super) fn of_rows(inputs: &[Tensor]) -> Self {
-        let shape = |input: &Tensor| input.shape().with_first(0).unwrap_or_default();
-        Self(inputs.iter().map(shape).collect())
+    /// The key of inputs whose rows, along `axes`, may be joined with those of others.
+    pub(super) fn of_rows(inputs: &[Tensor], axes: &RowAxes) -> Self {
+        let mut key = Self::default();
+        for (input, axis) in inputs.iter().zip(&axes.inputs) {
+            match axis {
+                Some(axis) => key.shapes.push(rows::with_size(input.shape(), *axis, 0)),
+                None => {
+                    key.shapes.push(input.shape().clone());
+                    key.same.push(input.data().clone());
+                }
+            }
+        }
+        key
     }
 }
 

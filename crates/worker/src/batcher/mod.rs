@@ -8,10 +8,11 @@
 mod batch;
 mod lane;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use inferring_policy::batching::{self, BatchingConfig, DispatchReason, Plan};
-use inferring_types::{BatchStatus, ServiceError, Tensor};
+use inferring_types::{BatchStatus, RowAxes, ServiceError, Tensor};
 use parking_lot::{Condvar, Mutex};
 
 pub(crate) use batch::Batch;
@@ -19,6 +20,7 @@ use lane::{Lane, LaneKey};
 
 use crate::cache::Leader;
 use crate::config::QueueConfig;
+use crate::rows;
 
 /// One computation to do: a request's inputs, and the duty to answer all who wait for it.
 struct Job {
@@ -38,9 +40,13 @@ impl Job {
     /// More rows count as this many: such a job runs alone anyway, and sums do not overflow.
     const ROWS_MAX: u64 = u32::MAX as u64;
 
-    fn new(inputs: Vec<Tensor>, joins_rows: bool, enqueued: Instant, leader: Leader) -> Self {
-        let first = inputs.first().and_then(|input| input.shape().dimensions().first());
-        let rows = first.filter(|_| joins_rows).map_or(1, |&rows| rows.min(Self::ROWS_MAX));
+    fn new(inputs: Vec<Tensor>, axes: Option<&RowAxes>, enqueued: Instant, leader: Leader) -> Self {
+        // Inputs with rows have equally many: a request is held to that when it is arranged.
+        let rows = axes.and_then(|axes| {
+            let mut inputs = inputs.iter().zip(&axes.inputs);
+            inputs.find_map(|(input, axis)| rows::count(input, (*axis)?))
+        });
+        let rows = rows.map_or(1, |rows| rows.min(Self::ROWS_MAX));
         let bytes = inputs.iter().map(|input| input.data().len() as u64).sum();
         Self { inputs, rows: rows as usize, bytes, enqueued, leader }
     }
@@ -49,8 +55,8 @@ impl Job {
 /// Where jobs for one model wait for its instances.
 pub(crate) struct Batcher {
     policy: BatchingConfig,
-    /// Whether jobs of equal shape may share a run.
-    joins_rows: bool,
+    /// Where rows lie, where jobs of equal shape may share a run.
+    axes: Option<Arc<RowAxes>>,
     requests_max: usize,
     bytes_max: u64,
     queue: Mutex<Queue>,
@@ -68,14 +74,16 @@ struct Queue {
 }
 
 impl Batcher {
-    pub(crate) fn new(config: &QueueConfig, joins_rows: bool) -> Self {
+    /// A batcher for a model whose rows lie along `axes`; for one that does not join rows where
+    /// there are none.
+    pub(crate) fn new(config: &QueueConfig, axes: Option<&RowAxes>) -> Self {
         let policy = config.policy();
         Self {
             policy: BatchingConfig {
-                rows_max: if joins_rows { policy.rows_max } else { 1 },
+                rows_max: if axes.is_some() { policy.rows_max } else { 1 },
                 ..policy
             },
-            joins_rows,
+            axes: axes.cloned().map(Arc::new),
             requests_max: config.queue_requests_max,
             bytes_max: config.queue_bytes_max.as_u64(),
             queue: Mutex::default(),
@@ -87,8 +95,9 @@ impl Batcher {
     /// cannot be, all who wait are answered `Overloaded` (the queue is full) or `Unavailable`
     /// (the batcher is closed).
     pub(crate) fn submit(&self, inputs: Vec<Tensor>, enqueued: Instant, leader: Leader) {
-        let key = if self.joins_rows { LaneKey::of_rows(&inputs) } else { LaneKey::default() };
-        let job = Job::new(inputs, self.joins_rows, enqueued, leader);
+        let axes = self.axes.as_deref();
+        let key = axes.map_or_else(LaneKey::default, |axes| LaneKey::of_rows(&inputs, axes));
+        let job = Job::new(inputs, axes, enqueued, leader);
         let mut queue = self.queue.lock();
         let refusal = if queue.closed {
             ServiceError::unavailable("the worker is shutting down")
@@ -122,7 +131,7 @@ impl Batcher {
             let (jobs, reason) = self.wait_for_jobs()?;
             let candidates = jobs.len();
             let now = Instant::now();
-            let batch = Batch::of_wanted(jobs, now, now);
+            let batch = Batch::of_wanted(jobs, self.axes.clone(), now, now);
             self.count(reason, candidates, batch.as_ref());
             if batch.is_some() {
                 return batch;
@@ -243,19 +252,20 @@ mod tests {
     use inferring_types::{ContentDigest, Deadline, ErrorKind};
 
     use super::*;
-    use crate::cache::{Lookup, ResultCache, Ticket};
+    use crate::cache::{Lookup, ResultCache, Sharing, Tenant, Ticket};
     use crate::config::CacheConfig;
 
     struct Fixture {
         batcher: Batcher,
-        cache: std::sync::Arc<ResultCache>,
+        cache: Arc<ResultCache>,
         jobs: u64,
     }
 
     impl Fixture {
         fn new(config: &QueueConfig, joins_rows: bool) -> Self {
             let cache = ResultCache::new(&CacheConfig::default());
-            Self { batcher: Batcher::new(config, joins_rows), cache, jobs: 0 }
+            let axes = joins_rows.then(|| RowAxes::first(1, 1));
+            Self { batcher: Batcher::new(config, axes.as_ref()), cache, jobs: 0 }
         }
 
         fn submit(&mut self, shape: [u64; 2], timeout: Duration) -> Ticket {
@@ -263,7 +273,9 @@ mod tests {
             let now = Instant::now();
             let key = ContentDigest::of(&self.jobs.to_le_bytes());
             let deadline = Deadline::after(now, timeout);
-            let Lookup::Lead(ticket, leader) = self.cache.get_or_lead(key, deadline, now) else {
+            let kept = Tenant::new(Sharing::Kept);
+            let Lookup::Lead(ticket, leader) = self.cache.get_or_lead(kept, key, deadline, now)
+            else {
                 panic!("keys differ");
             };
             let values = vec![0.0; (shape[0] * shape[1]) as usize];

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use super::{Answer, ResultCache};
+use super::{Answer, ResultCache, TenantId};
 
 /// What all who wait for a computation are told.
 pub(super) type Outcome = Result<Arc<Answer>, ServiceError>;
@@ -88,19 +88,27 @@ impl Ticket {
 /// The duty to end a flight: with an answer, an error, or by being dropped.
 pub(crate) struct Leader {
     cache: Arc<ResultCache>,
-    key: ContentDigest,
+    /// Under which others find the flight; `None` where they may not.
+    key: Option<ContentDigest>,
+    /// Who keeps the answer; nobody where `None`.
+    keeper: Option<TenantId>,
     flight: Option<Arc<Flight>>,
 }
 
 impl Leader {
-    pub(super) fn new(cache: Arc<ResultCache>, key: ContentDigest, flight: Arc<Flight>) -> Self {
-        Self { cache, key, flight: Some(flight) }
+    pub(super) fn new(
+        cache: Arc<ResultCache>,
+        key: Option<ContentDigest>,
+        keeper: Option<TenantId>,
+        flight: Arc<Flight>,
+    ) -> Self {
+        Self { cache, key, keeper, flight: Some(flight) }
     }
 
     /// Ends the flight. An answer is kept, an error is not.
     pub(crate) fn complete(mut self, outcome: Result<Arc<Answer>, ServiceError>) {
         if let Some(flight) = self.flight.take() {
-            self.cache.land(&self.key, &flight, outcome);
+            self.cache.land(self.key.as_ref(), self.keeper, &flight, outcome);
         }
     }
 
@@ -111,7 +119,7 @@ impl Leader {
             return false;
         };
         let wanted =
-            flight.is_wanted(now) || !self.cache.end_unless_wanted(&self.key, &flight, now);
+            flight.is_wanted(now) || !self.cache.end_unless_wanted(self.key.as_ref(), &flight, now);
         if wanted {
             self.flight = Some(flight);
         }
@@ -123,7 +131,7 @@ impl Drop for Leader {
     fn drop(&mut self) {
         if let Some(flight) = self.flight.take() {
             let error = ServiceError::unavailable("the worker gave up the computation");
-            self.cache.land(&self.key, &flight, Err(error));
+            self.cache.land(self.key.as_ref(), None, &flight, Err(error));
         }
     }
 }

@@ -45,6 +45,42 @@ impl Answer {
     }
 }
 
+/// One loaded version of a model, as the cache knows it: whose answers they are, and what may
+/// become of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tenant {
+    id: TenantId,
+    sharing: Sharing,
+}
+
+/// Tells the loaded versions of this process apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct TenantId(u64);
+
+/// Which requests may be given one answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// Equal ones: the answer is kept.
+    Kept,
+    /// Equal ones that come while it is computed; then it is forgotten.
+    InFlight,
+    /// None: the model answers equal requests differently.
+    Nothing,
+}
+
+impl Tenant {
+    /// A new tenant.
+    pub(crate) fn new(sharing: Sharing) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self { id: TenantId(NEXT.fetch_add(1, Ordering::Relaxed)), sharing }
+    }
+
+    /// Which of its requests may be given one answer.
+    pub(crate) fn sharing(self) -> Sharing {
+        self.sharing
+    }
+}
+
 /// What became of a look-up.
 pub(crate) enum Lookup {
     /// The answer was kept.
@@ -80,14 +116,20 @@ impl ResultCache {
     }
 
     /// Finds the answer for `key`, joins its computation, or makes the caller its leader.
+    ///
+    /// The key covers all that an answer depends on, so tenants that are loaded from equal files
+    /// in equal ways may find each other's.
     pub(crate) fn get_or_lead(
         self: &Arc<Self>,
+        tenant: Tenant,
         key: ContentDigest,
         deadline: Deadline,
         now: Instant,
     ) -> Lookup {
+        debug_assert_ne!(tenant.sharing, Sharing::Nothing);
+        let keeps = tenant.sharing == Sharing::Kept;
         let mut state = self.state.lock();
-        if let Some(answer) = state.store.get(&key, now) {
+        if keeps && let Some(answer) = state.store.get(&key, now) {
             drop(state);
             self.hits.fetch_add(1, Ordering::Relaxed);
             return Lookup::Hit(answer);
@@ -103,7 +145,24 @@ impl ResultCache {
         state.flights.insert(key, flight.clone());
         drop(state);
         self.misses.fetch_add(1, Ordering::Relaxed);
-        Lookup::Lead(ticket, Leader::new(self.clone(), key, flight))
+        let keeper = keeps.then_some(tenant.id);
+        Lookup::Lead(ticket, Leader::new(self.clone(), Some(key), keeper, flight))
+    }
+
+    /// Leads a computation whose answer is for the caller alone.
+    pub(crate) fn lead_alone(self: &Arc<Self>, deadline: Deadline) -> Lookup {
+        let flight = Arc::new(Flight::default());
+        let ticket = flight.join(deadline);
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        Lookup::Lead(ticket, Leader::new(self.clone(), None, None, flight))
+    }
+
+    /// Drops what is kept of a tenant's answers. What it computes from now on is kept again, so
+    /// this is called once more when it has ended.
+    pub(crate) fn forget(&self, tenant: Tenant) {
+        let forgotten = self.state.lock().store.forget(tenant.id);
+        // Freed outside of the lock: there may be many.
+        drop(forgotten);
     }
 
     pub(crate) fn status(&self) -> CacheStatus {
@@ -116,26 +175,39 @@ impl ResultCache {
         }
     }
 
-    /// Ends the flight: keeps a good answer and wakes everybody who waits.
-    fn land(&self, key: &ContentDigest, flight: &Flight, outcome: Outcome) {
-        let mut state = self.state.lock();
-        if let Ok(answer) = &outcome {
-            state.store.insert(*key, answer.clone(), answer.weight(), Instant::now());
+    /// Ends the flight: keeps a good answer for `keeper` and wakes everybody who waits.
+    fn land(
+        &self,
+        key: Option<&ContentDigest>,
+        keeper: Option<TenantId>,
+        flight: &Flight,
+        outcome: Outcome,
+    ) {
+        if let Some(key) = key {
+            let mut state = self.state.lock();
+            if let (Ok(answer), Some(keeper)) = (&outcome, keeper) {
+                state.store.insert(*key, keeper, answer.clone(), answer.weight(), Instant::now());
+            }
+            state.flights.remove(key);
         }
-        state.flights.remove(key);
-        drop(state);
         flight.land(outcome);
     }
 
     /// Ends the flight if nobody waits for it any more whose deadline has not passed. Joining
     /// takes the same lock, so nobody can come between the question and the end.
-    fn end_unless_wanted(&self, key: &ContentDigest, flight: &Flight, now: Instant) -> bool {
-        let mut state = self.state.lock();
-        if flight.is_wanted(now) {
-            return false;
+    fn end_unless_wanted(
+        &self,
+        key: Option<&ContentDigest>,
+        flight: &Flight,
+        now: Instant,
+    ) -> bool {
+        if let Some(key) = key {
+            let mut state = self.state.lock();
+            if flight.is_wanted(now) {
+                return false;
+            }
+            state.flights.remove(key);
         }
-        state.flights.remove(key);
-        drop(state);
         flight.land(Err(ServiceError::deadline_exceeded(
             "the deadline passed while the request waited for an instance",
         )));
@@ -183,19 +255,23 @@ mod tests {
         })
     }
 
+    fn kept() -> Tenant {
+        Tenant::new(Sharing::Kept)
+    }
+
     fn soon() -> Deadline {
         Deadline::after(Instant::now(), Duration::from_secs(60))
     }
 
     fn lead(cache: &Arc<ResultCache>, key: ContentDigest) -> (Ticket, Leader) {
-        match cache.get_or_lead(key, soon(), Instant::now()) {
+        match cache.get_or_lead(kept(), key, soon(), Instant::now()) {
             Lookup::Lead(ticket, leader) => (ticket, leader),
             _ => panic!("expected to lead"),
         }
     }
 
     fn join(cache: &Arc<ResultCache>, key: ContentDigest) -> Ticket {
-        match cache.get_or_lead(key, soon(), Instant::now()) {
+        match cache.get_or_lead(kept(), key, soon(), Instant::now()) {
             Lookup::Join(ticket) => ticket,
             _ => panic!("expected to join"),
         }
@@ -211,7 +287,7 @@ mod tests {
         for other in others {
             assert!(Arc::ptr_eq(&other.wait().await.unwrap(), &expected));
         }
-        assert!(matches!(cache.get_or_lead(key, soon(), Instant::now()), Lookup::Hit(_)));
+        assert!(matches!(cache.get_or_lead(kept(), key, soon(), Instant::now()), Lookup::Hit(_)));
         let status = cache.status();
         assert_eq!((status.hits, status.joined, status.misses), (1, 9, 1));
     }
@@ -260,11 +336,11 @@ mod tests {
         let (cache, key, now) = (cache(), ContentDigest::of(b"k"), Instant::now());
         let after = |seconds| Deadline::after(now, Duration::from_secs(seconds));
         let at = |seconds| after(seconds).at();
-        let Lookup::Lead(first, mut leader) = cache.get_or_lead(key, after(1), now) else {
+        let Lookup::Lead(first, mut leader) = cache.get_or_lead(kept(), key, after(1), now) else {
             panic!("the key is new");
         };
         let [second, last] =
-            [5, 9].map(|seconds| match cache.get_or_lead(key, after(seconds), now) {
+            [5, 9].map(|seconds| match cache.get_or_lead(kept(), key, after(seconds), now) {
                 Lookup::Join(ticket) => ticket,
                 _ => panic!("the key is led"),
             });
@@ -290,6 +366,68 @@ mod tests {
         leader.complete(Ok(answer(1.0)));
         for ticket in others.into_iter().chain([first]) {
             assert!(ticket.wait().await.is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_to_be_kept_is_shared_in_flight_alone() {
+        let (cache, key) = (cache(), ContentDigest::of(b"k"));
+        let passing = Tenant::new(Sharing::InFlight);
+        for _ in 0..2 {
+            let Lookup::Lead(first, leader) =
+                cache.get_or_lead(passing, key, soon(), Instant::now())
+            else {
+                panic!("expected to lead");
+            };
+            let Lookup::Join(second) = cache.get_or_lead(passing, key, soon(), Instant::now())
+            else {
+                panic!("expected to join");
+            };
+            leader.complete(Ok(answer(1.0)));
+            assert!(first.wait().await.is_ok() && second.wait().await.is_ok());
+        }
+        assert_eq!(cache.status().entries, 0);
+    }
+
+    #[tokio::test]
+    async fn who_leads_alone_is_joined_by_nobody() {
+        let cache = cache();
+        let Lookup::Lead(first, leader) = cache.lead_alone(soon()) else {
+            panic!("expected to lead");
+        };
+        let Lookup::Lead(second, mut abandoned) = cache.lead_alone(soon()) else {
+            panic!("expected to lead");
+        };
+        leader.complete(Ok(answer(1.0)));
+        assert!(first.wait().await.is_ok());
+        drop(second);
+        assert!(!abandoned.is_wanted_or_ends(Instant::now()));
+        assert_eq!(cache.status().entries, 0);
+    }
+
+    #[test]
+    fn a_tenant_is_forgotten_and_others_are_not() {
+        let cache = cache();
+        let [gone, stays] = [(); 2].map(|()| Tenant::new(Sharing::Kept));
+        for number in 0..20u8 {
+            let tenant = if number % 2 == 0 { gone } else { stays };
+            let key = ContentDigest::of(&[number]);
+            let Lookup::Lead(_, leader) = cache.get_or_lead(tenant, key, soon(), Instant::now())
+            else {
+                panic!("expected to lead");
+            };
+            leader.complete(Ok(answer(f32::from(number))));
+        }
+        let before = cache.status();
+        cache.forget(gone);
+        let after = cache.status();
+        assert_eq!((before.entries, after.entries), (20, 10));
+        assert_eq!(after.bytes * 2, before.bytes);
+        for number in 0..20u8 {
+            let key = ContentDigest::of(&[number]);
+            let kept =
+                matches!(cache.get_or_lead(stays, key, soon(), Instant::now()), Lookup::Hit(_));
+            assert_eq!(kept, number % 2 == 1);
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use inferring_types::{CacheStatus, ContentDigest};
 
-use super::{Answer, DigestHasherBuilder};
+use super::{Answer, DigestHasherBuilder, TenantId};
 use crate::config::CacheConfig;
 
 /// Kept answers by digest.
@@ -29,6 +29,7 @@ pub(super) struct Store {
 
 struct Entry {
     answer: Arc<Answer>,
+    tenant: TenantId,
     weight: u64,
     /// Times it was asked for since it entered its queue, up to [`Entry::USES_MAX`].
     uses: u8,
@@ -79,6 +80,7 @@ impl Store {
     pub(super) fn insert(
         &mut self,
         key: ContentDigest,
+        tenant: TenantId,
         answer: Arc<Answer>,
         weight: u64,
         now: Instant,
@@ -86,7 +88,7 @@ impl Store {
         if self.entries_max == 0 || weight > self.bytes_max {
             return;
         }
-        let entry = Entry { answer, weight, uses: 0, in_main: false, kept_at: now };
+        let entry = Entry { answer, tenant, weight, uses: 0, in_main: false, kept_at: now };
         if let Some(old) = self.entries.get_mut(&key) {
             // Only an expired answer is computed anew; it stays where it was in its queue.
             let queue = if old.in_main { &mut self.main } else { &mut self.small };
@@ -102,6 +104,22 @@ impl Store {
         while self.entries.len() > self.entries_max || self.bytes() > self.bytes_max {
             self.evict_one(now);
         }
+    }
+
+    /// Takes out all answers of a tenant, which are no evictions, and gives them to be freed.
+    pub(super) fn forget(&mut self, tenant: TenantId) -> Vec<Arc<Answer>> {
+        let gone = self.entries.extract_if(|_, entry| entry.tenant == tenant);
+        let mut forgotten = Vec::new();
+        for (_, entry) in gone {
+            let queue = if entry.in_main { &mut self.main } else { &mut self.small };
+            queue.bytes -= entry.weight;
+            forgotten.push(entry.answer);
+        }
+        if !forgotten.is_empty() {
+            self.small.keys.retain(|key| self.entries.contains_key(key));
+            self.main.keys.retain(|key| self.entries.contains_key(key));
+        }
+        forgotten
     }
 
     pub(super) fn status(&self) -> CacheStatus {
@@ -230,7 +248,7 @@ mod tests {
     }
 
     fn keep(store: &mut Store, number: u64, weight: u64) {
-        store.insert(key(number), answer(), weight, Instant::now());
+        store.insert(key(number), TenantId(number % 3), answer(), weight, Instant::now());
     }
 
     fn has(store: &mut Store, number: u64) -> bool {
@@ -297,10 +315,10 @@ mod tests {
         let mut store =
             Store::new(&CacheConfig { time_to_live: Some(limit), ..config(10, u64::MAX) });
         let start = Instant::now();
-        store.insert(key(1), answer(), 1, start);
+        store.insert(key(1), TenantId(1), answer(), 1, start);
         assert!(store.get(&key(1), start + limit - Duration::from_nanos(1)).is_some());
         assert!(store.get(&key(1), start + limit).is_none());
-        store.insert(key(1), answer(), 1, start + limit);
+        store.insert(key(1), TenantId(1), answer(), 1, start + limit);
         assert!(store.get(&key(1), start + limit).is_some());
         assert_eq!(store.status().entries, 1);
     }
@@ -336,13 +354,16 @@ mod tests {
     proptest! {
         #[test]
         fn bounds_hold_and_accounts_agree_after_any_operations(
-            operations in prop::collection::vec((0u64..40, 1u64..30, any::<bool>()), 1..400),
+            operations in prop::collection::vec((0u64..40, 1u64..30, 0..20u8), 1..400),
             entries_max in 1usize..20,
             bytes_max in 1u64..200,
         ) {
             let mut store = Store::new(&config(entries_max, bytes_max));
-            for (number, weight, look) in operations {
-                if look {
+            for (number, weight, what) in operations {
+                if what == 0 {
+                    store.forget(TenantId(number % 3));
+                    prop_assert!((0..40).all(|n| n % 3 != number % 3 || !has(&mut store, n)));
+                } else if what < 10 {
                     has(&mut store, number);
                 } else if !has(&mut store, number) {
                     keep(&mut store, number, weight);

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use inferring_backend::fake::{FakeBackend, FakeControl};
 use inferring_backend::{Backend, ExecuteError, LoadError, LoadOptions, LoadedModel, Session};
+use inferring_repository::Repository;
 use inferring_types::{
     BackendStatus, BoxFuture, ContentDigest, DataType, Deadline, DeviceStatus, Dimension,
     InferRequest, InferResponse, InferenceService as _, NamedTensor, NodeStatus, RequestId,
     ServiceError, Shape, ShapeSpec, StatusSource as _, Tensor, TensorSpec, WorkerStatus,
 };
-use inferring_worker::{ModelFile, QueueConfig, Worker, WorkerConfig};
+use inferring_worker::{QueueConfig, StartError, Worker, WorkerConfig};
 
 /// No step of any test takes nearly this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -95,13 +96,26 @@ pub(crate) fn any_width() -> FakeBackend {
 }
 
 /// A worker that serves a model of each name.
-pub(crate) fn start(names: &[&str], backend: &dyn Backend, config: &WorkerConfig) -> Arc<Worker> {
-    let files: Vec<_> = names.iter().map(|name| file(name)).collect();
-    Worker::start("worker".into(), &files, backend, config).unwrap()
+pub(crate) fn start(
+    names: &[&str],
+    backend: &(impl Backend + Clone + 'static),
+    config: &WorkerConfig,
+) -> Arc<Worker> {
+    try_start(names, backend, config).unwrap()
 }
 
-pub(crate) fn file(name: &str) -> ModelFile {
-    ModelFile::named_after(Path::new(&format!("models/{name}.onnx"))).unwrap()
+pub(crate) fn try_start(
+    names: &[&str],
+    backend: &(impl Backend + Clone + 'static),
+    config: &WorkerConfig,
+) -> Result<Arc<Worker>, StartError> {
+    // These engines read no files, and nothing is loaded after the start.
+    let folder = tempfile::tempdir().unwrap();
+    let paths: Vec<_> =
+        names.iter().map(|name| folder.path().join(format!("{name}.onnx"))).collect();
+    paths.iter().for_each(|path| std::fs::write(path, "").unwrap());
+    let repository = Repository::open(&paths).unwrap();
+    Worker::start("worker".into(), repository, Arc::new(backend.clone()), config)
 }
 
 /// The default settings with others about the queue.
@@ -180,6 +194,7 @@ impl Session for FunctionSession {
 }
 
 /// An engine whose every model computes one function of one tensor of this shape.
+#[derive(Clone)]
 pub(crate) struct FunctionBackend {
     pub(crate) shape: ShapeSpec,
     pub(crate) function: Function,

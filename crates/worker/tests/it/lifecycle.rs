@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use inferring_backend::fake::FakeBackend;
-use inferring_types::{Blame, ErrorKind, InferenceService as _};
-use inferring_worker::{QueueConfig, StartError, Worker, WorkerConfig};
+use inferring_types::{Blame, ErrorKind, InferenceService as _, ServiceError};
+use inferring_worker::{QueueConfig, StartError, WorkerConfig};
 
 use crate::fixture::{
-    Fixture, PATIENCE, file, queueing, request, row, row_answer, start, values, with_timeout,
+    Fixture, PATIENCE, queueing, request, row, row_answer, start, try_start, values, with_timeout,
     within_patience,
 };
 
@@ -167,17 +167,17 @@ async fn dropping_the_worker_ends_its_threads() {
 fn what_cannot_be_served_is_refused_at_the_start() {
     let config = WorkerConfig { instances: 2.try_into().unwrap(), ..WorkerConfig::default() };
     let backend = FakeBackend::new();
-    let start = |names: &[&str]| {
-        let files: Vec<_> = names.iter().map(|name| file(name)).collect();
-        Worker::start("worker".into(), &files, &backend, &config).map(|_| ())
-    };
-    assert!(matches!(start(&[]), Err(StartError::NoModel)));
-    let error = start(&["one", "two", "one"]).unwrap_err();
-    assert_eq!(error.to_string(), "two models are named `one`: rename one of the files");
-    assert_eq!(backend.control().loads(), 0, "names are looked at before anything is loaded");
-    backend.control().fail_next_loads(1);
-    let error = start(&["one", "two"]).unwrap_err().to_string();
-    assert!(error.contains("models/one.onnx") && error.contains("told to fail"), "{error}");
+    let start = |names: &[&str]| try_start(names, &backend, &config).map(|_| ());
+    assert!(matches!(start(&[]), Err(StartError::NoModel(_))));
+    backend.control().refuse_loads_of("two.onnx", "told to fail");
+    for _ in 0..5 {
+        let error = ServiceError::failed("").caused_by(start(&["one", "two"]).unwrap_err());
+        let error = error.chain().to_string();
+        assert!(error.contains("version 1 of model `two`"), "{error}");
+        assert!(error.contains("/two.onnx") && error.ends_with("told to fail"), "{error}");
+        assert_eq!(backend.control().sessions(), 0, "nothing of a start that failed is left");
+    }
+    backend.control().accept_loads_of("two.onnx");
     start(&["one", "two"]).unwrap();
 }
 

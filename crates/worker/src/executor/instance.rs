@@ -9,19 +9,21 @@ use inferring_types::{Blame, ErrorKind, ServiceError, Tensor, TensorSpec};
 use tracing::{error, warn};
 
 use crate::batcher::{Batch, Batcher};
+use crate::statistics::{RunTimes, Statistics};
 
 /// A session and what it needs to run batches.
-pub(crate) struct Instance {
-    pub(crate) session: Box<dyn Session>,
-    pub(crate) batcher: Arc<Batcher>,
-    pub(crate) outputs: Vec<TensorSpec>,
+pub(super) struct Instance {
+    pub(super) session: Box<dyn Session>,
+    pub(super) batcher: Arc<Batcher>,
+    pub(super) statistics: Arc<Statistics>,
+    pub(super) outputs: Vec<TensorSpec>,
     /// Inputs that this model is known to run: they tell a bad input from a broken session.
-    pub(crate) known_good: Option<Vec<Tensor>>,
+    pub(super) known_good: Option<Vec<Tensor>>,
 }
 
 impl Instance {
     /// Runs batches until the batcher is closed and empty.
-    pub(crate) fn run(mut self) {
+    pub(super) fn run(mut self) {
         while let Some(batch) = self.batcher.next_batch() {
             // A defect of this crate costs the batch in hand: whoever waits for it is told when
             // it is dropped. It must not cost the instance, behind which requests would go on to
@@ -29,6 +31,24 @@ impl Instance {
             if catch_unwind(AssertUnwindSafe(|| self.serve(batch))).is_err() {
                 error!("a batch was lost to a panic outside of the engine");
             }
+        }
+    }
+
+    /// Runs the session once for nobody.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(super) fn warm_up(&mut self, inputs: &[Tensor]) -> Result<(), ExecuteError> {
+        execute(&mut *self.session, inputs)?;
+        self.known_good.get_or_insert_with(|| inputs.to_vec());
+        Ok(())
+    }
+
+    /// Runs the session once on inputs that another session of the model ran, if there are any.
+    pub(super) fn run_known_good(&mut self) {
+        if let Some(inputs) = &self.known_good {
+            // Whatever comes of it will come of it again, for a request that is told so.
+            let _ = execute(&mut *self.session, inputs);
         }
     }
 
@@ -65,14 +85,18 @@ impl Instance {
 
     /// Runs a batch once and answers its jobs, or gives it back with the reason.
     fn try_serve(&mut self, batch: Batch) -> Result<(), (Batch, ExecuteError)> {
+        let begun = Instant::now();
         let inputs = batch.inputs();
-        let started = Instant::now();
+        let joined = Instant::now();
         let result = execute(&mut *self.session, &inputs);
-        let execution_time = started.elapsed();
+        let executed = Instant::now();
+        let infer = executed - joined;
         match result.and_then(|outputs| batch.split(outputs, &self.outputs)) {
             Ok(outputs) => {
                 self.known_good.get_or_insert(inputs);
-                batch.complete(outputs, execution_time);
+                let times = RunTimes { input: joined - begun, infer, output: executed.elapsed() };
+                self.statistics.ran(batch.rows() as u64, times, batch.queue_times());
+                batch.complete(outputs, infer);
                 Ok(())
             }
             Err(error) => Err((batch, error)),

@@ -1,0 +1,253 @@
+//! What executes one loaded version of a model: its sessions, each on a thread of its own, the
+//! queue before them, and what they have done.
+//!
+//! An executor lives as long as anybody holds it: a catalog, or a request that found it there.
+//! When the last one lets go, on whatever thread that is, it only closes its queue. The
+//! instances then end by themselves, and the last of them tells the worker.
+
+mod instance;
+
+use std::io;
+use std::sync::Arc;
+
+use inferring_backend::{Backend, LoadError, LoadedModel};
+use inferring_repository::{ModelPlan, VersionPlan, WarmupError};
+use inferring_types::{
+    Batching, ContentDigest, ContentHasher, DeviceStatus, ModelMetadata, ModelName, ModelVersion,
+    NamedTensor, Tensor, TensorSpec,
+};
+use tracing::info;
+
+use crate::batchability::{self, Question};
+use crate::batcher::Batcher;
+use crate::cache::Tenant;
+use crate::settings::{Misfit, Serving};
+use crate::statistics::Statistics;
+use crate::threads::Threads;
+use instance::Instance;
+
+/// The sessions of one loaded version, and the queue before them.
+pub(crate) struct Executor {
+    pub(crate) batcher: Arc<Batcher>,
+    pub(crate) statistics: Arc<Statistics>,
+    pub(crate) tenant: Tenant,
+    pub(crate) device: DeviceStatus,
+    /// By which settings it was loaded.
+    pub(crate) serving: Arc<Serving>,
+    /// From which files.
+    pub(crate) source: VersionPlan,
+    description: Description,
+    /// What answers depend on beside the inputs, hashed once.
+    key_prefix: ContentHasher,
+}
+
+/// What a client may know of it, but for its names.
+struct Description {
+    digest: ContentDigest,
+    size_bytes: u64,
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+    batching: Batching,
+}
+
+/// Why a version of a model could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The engine does not take it.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Its settings and the model contradict each other.
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
+    /// The requests to warm it up with cannot be made.
+    #[error("no request to warm it up with")]
+    Warmup(#[from] WarmupError),
+    /// The model does not run the request that it was to be warmed up with.
+    #[error("warm-up sample `{sample}` failed: {reason}")]
+    WarmupRun {
+        /// The sample.
+        sample: String,
+        /// The engine's reason, or what does not fit.
+        reason: String,
+    },
+    /// There is no thread to run it on.
+    #[error("cannot start a thread for an instance")]
+    Thread(#[source] io::Error),
+}
+
+/// What is to be loaded, and from what.
+pub(crate) struct Order<'a> {
+    pub(crate) plan: &'a ModelPlan,
+    pub(crate) version: &'a VersionPlan,
+    pub(crate) serving: &'a Arc<Serving>,
+}
+
+impl Executor {
+    /// Loads the sessions, finds out about rows, warms up and starts the instances. When the
+    /// last of these has ended, `ended` is called with the tenant, on that instance's thread.
+    pub(crate) fn load(
+        order: &Order<'_>,
+        backend: &dyn Backend,
+        threads: &Threads,
+        ended: impl FnOnce(Tenant) + Send + Sync + 'static,
+    ) -> Result<Self, ModelError> {
+        let Order { plan, version, serving } = *order;
+        let name = &plan.name;
+        let mut first = backend.load(&version.path, &serving.load)?;
+        let (inputs, outputs) = serving.describe(&first.inputs, &first.outputs)?;
+        let proof = Question {
+            inputs: &inputs,
+            outputs: &outputs,
+            mode: serving.queue.mode,
+            axes: serving.axes(&inputs, &outputs),
+            patience: batchability::PATIENCE,
+        }
+        .answer(&mut *first.session);
+        log_load(name, version, &first, &proof.batching);
+        let device = first.device;
+        let description = Description {
+            digest: first.digest,
+            size_bytes: first.size_bytes,
+            inputs,
+            outputs,
+            batching: proof.batching,
+        };
+        let mut sessions = vec![first.session];
+        for _ in 1..serving.instances.get() {
+            sessions.push(backend.load(&version.path, &serving.load)?.session);
+        }
+        let tenant = Tenant::new(serving.sharing(first.deterministic));
+        let executor = Self {
+            batcher: Arc::new(Batcher::new(&serving.queue, description.batching.axes())),
+            statistics: Arc::new(Statistics::new(name.clone(), version.version.clone())),
+            tenant,
+            key_prefix: key_prefix(&description, &device, serving),
+            device,
+            serving: serving.clone(),
+            source: version.clone(),
+            description,
+        };
+        let end = Arc::new(End { tenant, ended: Some(ended) });
+        let instances = sessions.into_iter().map(|session| Instance {
+            session,
+            batcher: executor.batcher.clone(),
+            statistics: executor.statistics.clone(),
+            outputs: executor.description.outputs.clone(),
+            known_good: proof.known_good.clone(),
+        });
+        let mut instances: Vec<_> = instances.collect();
+        executor.warm_up(plan, &mut instances)?;
+        for instance in instances {
+            let end = end.clone();
+            let body = move || {
+                instance.run();
+                drop(end);
+            };
+            threads.start(format!("run {name}"), body).map_err(ModelError::Thread)?;
+        }
+        Ok(executor)
+    }
+
+    /// Runs each session on the samples of the model's settings, or else those that are not warm
+    /// from the proof on what is known to run.
+    fn warm_up(&self, plan: &ModelPlan, instances: &mut [Instance]) -> Result<(), ModelError> {
+        if !self.serving.has_warmup() {
+            // A failure here tells nothing about inputs that clients will bring.
+            instances.iter_mut().skip(1).for_each(Instance::run_known_good);
+            return Ok(());
+        }
+        let metadata = self.metadata(plan.name.clone(), Vec::new());
+        for request in plan.warmup(&metadata.inputs)? {
+            let failed = |reason| ModelError::WarmupRun { sample: request.name.clone(), reason };
+            let inputs = metadata.arrange(request.inputs).map_err(|e| failed(e.to_string()))?;
+            let inputs: Vec<Tensor> = inputs.into_iter().map(|input| input.tensor).collect();
+            for instance in &mut *instances {
+                for _ in 0..request.count {
+                    instance.warm_up(&inputs).map_err(|e| failed(e.to_string()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a client may know of it, under these names.
+    pub(crate) fn metadata(&self, name: ModelName, aliases: Vec<ModelVersion>) -> ModelMetadata {
+        let Description { digest, size_bytes, inputs, outputs, batching } = &self.description;
+        let size_max = self.serving.queue.size_max.get() as u64;
+        ModelMetadata {
+            name,
+            version: self.source.version.clone(),
+            aliases,
+            digest: *digest,
+            size_bytes: *size_bytes,
+            inputs: inputs.clone(),
+            outputs: outputs.clone(),
+            batch_size_max: if batching.joins_rows() { size_max } else { 0 },
+            batching: batching.clone(),
+        }
+    }
+
+    /// The key under which the answer to `inputs` (in declared order) is kept. It covers
+    /// everything the answer depends on: the model's bytes, how and where it runs, and for each
+    /// input its name, datatype, shape and bytes.
+    pub(crate) fn cache_key(&self, inputs: &[NamedTensor]) -> ContentDigest {
+        let mut hasher = self.key_prefix.clone();
+        for input in inputs {
+            hasher.tensor(input);
+        }
+        hasher.finish()
+    }
+}
+
+impl Drop for Executor {
+    /// Lets the instances end once the queue is empty, without waiting for them: this may be a
+    /// thread that serves requests.
+    fn drop(&mut self) {
+        self.batcher.close();
+    }
+}
+
+/// Says that all instances have ended, when the last of them lets go of it.
+struct End<F: FnOnce(Tenant)> {
+    tenant: Tenant,
+    ended: Option<F>,
+}
+
+impl<F: FnOnce(Tenant)> Drop for End<F> {
+    fn drop(&mut self) {
+        if let Some(ended) = self.ended.take() {
+            ended(self.tenant);
+        }
+    }
+}
+
+fn log_load(name: &ModelName, plan: &VersionPlan, loaded: &LoadedModel, batching: &Batching) {
+    info!(
+        model = %name,
+        version = %plan.version,
+        path = %plan.path.display(),
+        provider = loaded.device.provider,
+        joins_rows = batching.joins_rows(),
+        reason = batching.reason(),
+        "model loaded",
+    );
+    for note in &loaded.notes {
+        info!(model = %name, version = %plan.version, note, "about the model");
+    }
+}
+
+fn key_prefix(model: &Description, device: &DeviceStatus, serving: &Serving) -> ContentHasher {
+    let mut hasher = ContentHasher::new("inferring result cache 2");
+    hasher.part(model.digest.as_bytes());
+    hasher.part(device.provider.as_bytes());
+    hasher.part(serving.load.fingerprint().as_bytes());
+    // Rows that are joined by a declaration which is not true change answers.
+    match model.batching.axes() {
+        None => hasher.number(0),
+        Some(axes) => {
+            let axes = axes.inputs.iter().chain(&axes.outputs);
+            hasher.number(1).part(format!("{:?}", axes.collect::<Vec<_>>()).as_bytes())
+        }
+    };
+    hasher
+}
