@@ -45,7 +45,8 @@ impl ModelFolder {
                 versions.insert(version, entry.path());
             }
         }
-        let file = |name: &str| Some(path.join(name)).filter(|path| path.is_file());
+        // A link that leads nowhere is a configuration that cannot be read, not none.
+        let file = |name: &str| Some(path.join(name)).filter(|p| p.symlink_metadata().is_ok());
         let (ours, tritons) = (file("config.toml"), file("config.pbtxt"));
         let config_left_out = ours.is_some() && tritons.is_some();
         let config = ours.or(tritons);

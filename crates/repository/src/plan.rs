@@ -67,6 +67,8 @@ pub enum Note {
     },
     /// A version that the policy names is not there; others are.
     MissingVersion(ModelVersion),
+    /// So many more keys have no effect.
+    More(usize),
 }
 
 impl fmt::Display for Note {
@@ -77,6 +79,7 @@ impl fmt::Display for Note {
             Self::MissingVersion(version) => {
                 write!(f, "version {version} is asked for and not there")
             }
+            Self::More(count) => write!(f, "{count} more keys have no effect"),
         }
     }
 }

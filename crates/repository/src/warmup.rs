@@ -10,7 +10,7 @@ use crate::error::PlanError;
 use crate::plan::ModelPlan;
 use crate::settings::{BatchAxis, WarmupData, WarmupInput, WarmupSample, WarmupValue};
 
-/// The most bytes that one input of a sample may take.
+/// The most bytes that the samples of one model may take together.
 const BYTES_MAX: u64 = 1 << 30;
 
 /// A request that is to be run before the model is served.
@@ -68,13 +68,15 @@ impl ModelPlan {
     /// # Errors
     /// [`WarmupError`] where a sample does not fit the inputs or its data cannot be read.
     pub fn warmup(&self, inputs: &[TensorSpec]) -> Result<Vec<WarmupRequest>, WarmupError> {
-        self.settings.warmup.iter().map(|sample| self.request(sample, inputs)).collect()
+        let mut left = BYTES_MAX;
+        self.settings.warmup.iter().map(|sample| self.request(sample, inputs, &mut left)).collect()
     }
 
     fn request(
         &self,
         sample: &WarmupSample,
         inputs: &[TensorSpec],
+        left: &mut u64,
     ) -> Result<WarmupRequest, WarmupError> {
         let strange = |name: &&String| inputs.iter().all(|spec| spec.name.as_str() != *name);
         if let Some(input) = sample.inputs.keys().find(strange) {
@@ -83,7 +85,7 @@ impl ModelPlan {
         }
         let mut tensors = Vec::new();
         for spec in inputs {
-            let tensor = self.tensor(sample, spec).map_err(|wrong| {
+            let tensor = self.tensor(sample, spec, left).map_err(|wrong| {
                 let (sample, input) = (sample.name.clone(), spec.name.to_string());
                 match wrong {
                     Wrong::Data(problem) => WarmupError::Data { sample, input, problem },
@@ -98,7 +100,13 @@ impl ModelPlan {
         Ok(WarmupRequest { name: sample.name.clone(), count, inputs: tensors })
     }
 
-    fn tensor(&self, sample: &WarmupSample, spec: &TensorSpec) -> Result<Tensor, Wrong> {
+    /// `left` is how many bytes it may take; it is taken from that.
+    fn tensor(
+        &self,
+        sample: &WarmupSample,
+        spec: &TensorSpec,
+        left: &mut u64,
+    ) -> Result<Tensor, Wrong> {
         let absent = WarmupInput::default();
         let input = sample.inputs.get(spec.name.as_str()).unwrap_or(&absent);
         if let Some(datatype) = input.datatype.filter(|datatype| *datatype != spec.datatype) {
@@ -113,9 +121,9 @@ impl ModelPlan {
         let layout = Layout::of(input, spec, rows)?;
         let size = spec.datatype.element_size().unwrap_or(4) as u64;
         let bytes = layout.elements().and_then(|elements| elements.checked_mul(size));
-        if bytes.is_none_or(|bytes| bytes > BYTES_MAX) {
-            return Err(Wrong::Data(format!("{} elements are too many", layout.whole())));
-        }
+        *left = bytes
+            .and_then(|bytes| left.checked_sub(bytes))
+            .ok_or_else(|| Wrong::Data(format!("the {} elements are too many", layout.whole())))?;
         let data = self.data(input, spec.datatype, &layout)?;
         Ok(Tensor::new(spec.datatype, layout.whole(), Bytes::from(data))?)
     }

@@ -250,12 +250,14 @@ fn links_may_turn_within_the_repository_but_not_leave_it() {
     link(&outside.path().join("config.toml"), "c/config.toml");
     link(Path::new("../../shared/weights.onnx"), "inside/1/model.onnx");
     link(Path::new("nowhere"), "dangling.onnx");
+    link(Path::new("nowhere"), "shared/config.toml");
     link(Path::new("loop"), "loop");
     let repository = open(folder.path());
     for name in ["v", "file", "whole", "c"] {
         let error = repository.plan(&name.parse().unwrap()).unwrap_err();
         assert!(matches!(error, PlanError::LeadsOut { .. }), "{name}: {error}");
     }
+    assert!(plan_error(&repository, "shared").contains("there is no `"));
     let lines = served(&repository.scan(), folder.path());
     assert!(lines.contains(&"inside:1=inside/1/model.onnx".to_owned()), "{lines:?}");
     // A person who names the file itself means it.

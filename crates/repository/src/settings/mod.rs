@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::device::{DeviceName, InvalidDevice};
 pub use self::shapes::BatchAxis;
+pub(crate) use self::shapes::RANK_MAX;
 pub(crate) use self::versions::is_version;
 pub use self::warmup::{WarmupData, WarmupInput, WarmupSample, WarmupValue};
 use crate::relative_path::RelativePath;

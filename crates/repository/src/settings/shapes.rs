@@ -6,7 +6,7 @@ use inferring_types::{Dimension, ShapeSpec};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The most dimensions a shape is read with.
-const RANK_MAX: usize = 64;
+pub(crate) const RANK_MAX: usize = 64;
 
 /// The axis along which the rows of a tensor lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

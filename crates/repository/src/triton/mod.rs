@@ -27,6 +27,9 @@ use crate::plan::Note;
 use crate::settings::{ModelSettings, is_version};
 use crate::tree::Message;
 
+/// The most keys that are reported one by one.
+const NOTES_MAX: usize = 100;
+
 /// How a configuration is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Spelling {
@@ -86,7 +89,14 @@ pub(crate) fn interpret(
     settings.warmup = warmup::read(&root, rows)?;
     report_what_has_no_effect(&root);
     root.finish();
-    Ok((settings, notes.into_inner()))
+    settings.check()?;
+    let mut notes = notes.into_inner();
+    let more = notes.len().saturating_sub(NOTES_MAX);
+    if more > 0 {
+        notes.truncate(NOTES_MAX);
+        notes.push(Note::More(more));
+    }
+    Ok((settings, notes))
 }
 
 /// Whether it is the configuration of this model, and of one that ONNX Runtime executes.

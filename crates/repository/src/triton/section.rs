@@ -1,7 +1,7 @@
 //! Takes known keys out of a message; what is left over in the end is unknown and reported.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Spelling;
 use crate::error::ConfigError;
@@ -197,13 +197,9 @@ impl<'a> Section<'a> {
         self.notes.borrow_mut().push(Note::NoEffect { key, reason: reason.to_owned() });
     }
 
-    /// Reports a key as not known, once.
+    /// Reports a key as not known.
     pub(super) fn unknown(&self, key: String) {
-        let note = Note::UnknownKey { key };
-        let mut notes = self.notes.borrow_mut();
-        if !notes.contains(&note) {
-            notes.push(note);
-        }
+        self.notes.borrow_mut().push(Note::UnknownKey { key });
     }
 
     /// Refuses a known key, unless its value is the one it has when absent.
@@ -222,8 +218,10 @@ impl<'a> Section<'a> {
 
     /// Reports every key that nobody took.
     pub(super) fn finish(self) {
+        let mut reported = BTreeSet::new();
         for (field, taken) in &self.fields {
-            if !taken.get() && field.value != Value::Null {
+            let left = !taken.get() && field.value != Value::Null;
+            if left && reported.insert(field.name.as_str()) {
                 self.unknown(self.key(&field.name));
             }
         }

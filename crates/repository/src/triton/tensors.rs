@@ -7,7 +7,7 @@ use inferring_types::{DataType, Dimension, ShapeSpec};
 use super::batching::Rows;
 use super::section::{Located, Section, integer};
 use crate::error::ConfigError;
-use crate::settings::{BatchAxis, TensorSettings};
+use crate::settings::{BatchAxis, RANK_MAX, TensorSettings};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
@@ -64,6 +64,9 @@ fn tensor(section: &Section<'_>, rows: Rows) -> Result<TensorSettings, ConfigErr
         Rows::LeftOut => vec![Dimension::Dynamic(None)],
         Rows::Within => Vec::new(),
     };
+    if let Some(located) = dims.get(RANK_MAX) {
+        return Err(located.problem(format!("more than {RANK_MAX} dimensions")));
+    }
     for located in dims {
         dimensions.push(dimension(&located, section)?);
     }

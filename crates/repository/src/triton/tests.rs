@@ -302,6 +302,7 @@ fn what_cannot_be_served_is_refused() {
             "`versions` must be one or more numbers from 1 on",
         ),
         ("version_policy { all { } latest { } }", "only one of `latest`, `all` and `specific`"),
+        ("instance_group { count: 2000000000 }", "`instances`: more than 1024"),
         ("instance_group { count: -1 }", "`instance_group[0]`: `count` is negative"),
         ("instance_group { kind: KIND_CPU gpus: 0 }", "names GPUs"),
         ("instance_group { kind: KIND_TPU }", "expected one of KIND_AUTO, KIND_GPU"),
@@ -324,6 +325,24 @@ fn what_cannot_be_served_is_refused() {
         let error = error(text);
         assert!(error.contains(expected), "{text}\n{error}\n{expected}");
     }
+}
+
+#[test]
+fn the_longest_configurations_are_read_and_their_notes_are_few() {
+    // All that fits, in the ways that ask most of the reader of keys.
+    let length = text_format::LENGTH_MAX;
+    let unknown: String = (0..length / 10).map(|index| format!("k{index:06}:1 ")).collect();
+    let (_, notes) = read(&unknown).unwrap();
+    assert_eq!(notes.len(), NOTES_MAX + 1);
+    let more = format!("{} more keys have no effect", length / 10 - NOTES_MAX);
+    assert_eq!(notes[NOTES_MAX].to_string(), more);
+    let same = "some_key { }".repeat(length / 12);
+    assert_eq!(read(&same).unwrap().1, [Note::UnknownKey { key: "some_key".to_owned() }]);
+    let dims = format!("input {{ name: \"x\" dims: [ {}1 ] }}", "1,".repeat(length / 3));
+    assert!(error(&dims).contains("more than 64 dimensions"));
+    assert!(error(&"input{}".repeat(length / 8)).contains("has no `name`"));
+    let parameters = "parameters{key:\"a\"}".repeat(length / 20);
+    assert_eq!(read(&parameters).unwrap().1.len(), 1);
 }
 
 #[test]

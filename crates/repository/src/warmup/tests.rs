@@ -148,6 +148,10 @@ fn data_that_does_not_fit_is_refused_before_it_is_made() {
             "elements are too many",
         ),
         (
+            "[[warmup]]\ninputs.x.shape = [100000000]\n[[warmup]]\ninputs.x.shape = [200000000]",
+            "elements are too many",
+        ),
+        (
             "[inputs.x]\nbatch_axis = 3\n[[warmup]]\nbatch_size = 2\ninputs.x = { shape = [2] }",
             "there is no axis 3",
         ),
