@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use inferring_backend::ort::OrtBackend;
 use inferring_repository::Repository;
-use inferring_server::{Node, Server};
+use inferring_server::{BindError, Node, Server};
 use inferring_types::WorkerId;
 use inferring_worker::Worker;
 use tokio::signal::unix::{SignalKind, signal};
@@ -67,6 +67,15 @@ pub(crate) fn control_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("cannot start the runtime")
 }
 
+/// Binds where to listen, and where to listen besides.
+pub(crate) fn bind(address: &str, config: &Config) -> Result<Server, BindError> {
+    let server = Server::bind(address)?;
+    match &config.listen.grpc {
+        Some(address) => server.and_bind(address),
+        None => Ok(server),
+    }
+}
+
 /// What is told once requests are taken: the line for which scripts wait.
 pub(crate) struct Ready {
     /// What kind of node it is.
@@ -111,6 +120,10 @@ pub(crate) async fn serve_until_signal(
 fn announce(Ready { what, detail }: &Ready, server: &Server) {
     let mut out = std::io::stdout().lock();
     // Nobody may be reading; that is no reason to stop.
-    let _ = writeln!(out, "{what} ready on http://{} {detail}", server.local_addr());
+    let _ = write!(out, "{what} ready on http://{} {detail}", server.local_addr());
+    for address in server.further_addrs() {
+        let _ = write!(out, ", also on http://{address}");
+    }
+    let _ = writeln!(out);
     let _ = out.flush();
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use anyhow::{Context, bail, ensure};
 use inferring_client::{ClientConfig, RemoteWorker};
 use inferring_gateway::{Gateway, Member};
-use inferring_server::Server;
 use inferring_types::{NodeStatus, StatusSource, WorkerId};
 
 use crate::common::Common;
@@ -23,12 +22,17 @@ pub(crate) struct GatewayArgs {
     /// Where to listen; port 0 takes any free port.
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
+    /// Where to listen besides, for clients that expect gRPC on a port of its own. Both ports
+    /// answer gRPC and REST.
+    #[arg(long, value_name = "HOST:PORT")]
+    grpc_listen: Option<String>,
 }
 
 pub(crate) fn run(args: GatewayArgs, common: &Common) -> anyhow::Result<ExitCode> {
     let overrides = Overrides::default()
         .with_list("workers", &args.workers)
-        .with("listen.gateway", args.listen);
+        .with("listen.gateway", args.listen)
+        .with("listen.grpc", args.grpc_listen);
     let config = config::load(common, overrides)?;
     log::start(&config.log)?;
     if config.workers.is_empty() {
@@ -44,7 +48,7 @@ pub(crate) fn run(args: GatewayArgs, common: &Common) -> anyhow::Result<ExitCode
         .collect::<anyhow::Result<Vec<_>>>()?;
     let gateway = Gateway::new(members, config.gateway.clone())?;
     node::control_runtime()?.block_on(async {
-        let server = Server::bind(&config.listen.gateway)?;
+        let server = node::bind(&config.listen.gateway, &config)?;
         let _probes = gateway.start_probes().await;
         let ready = Ready { what: "gateway", detail: describe(&gateway).await };
         let draining = gateway.clone();

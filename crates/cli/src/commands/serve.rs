@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use inferring_gateway::{Gateway, Member};
-use inferring_server::Server;
 use inferring_types::{InferenceService, WorkerId};
 use inferring_worker::Worker;
 
@@ -25,6 +24,10 @@ pub(crate) struct ServeArgs {
     /// Where to listen; port 0 takes any free port.
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
+    /// Where to listen besides, for clients that expect gRPC on a port of its own. Both ports
+    /// answer gRPC and REST.
+    #[arg(long, value_name = "HOST:PORT")]
+    grpc_listen: Option<String>,
     #[command(flatten)]
     watch: WatchArgs,
 }
@@ -34,13 +37,14 @@ pub(crate) fn run(args: ServeArgs, common: &Common) -> anyhow::Result<ExitCode> 
         .with_list("models", &args.models)
         .with("serve.workers", args.workers)
         .with("listen.gateway", args.listen)
+        .with("listen.grpc", args.grpc_listen)
         .with("worker.watch", args.watch.watch);
     let mut config = config::load(common, overrides)?;
     config.server.leave_cores_to_models();
     log::start(&config.log)?;
     let repository = node::open_repository(&config)?;
     node::control_runtime()?.block_on(async {
-        let server = Server::bind(&config.listen.gateway)?;
+        let server = node::bind(&config.listen.gateway, &config)?;
         let backend = node::start_backend(&config)?;
         let workers = (1..=config.serve.workers.get())
             .map(|number| {

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use inferring_server::Server;
 use inferring_types::InferenceService;
 
 use crate::common::Common;
@@ -19,6 +18,10 @@ pub(crate) struct WorkerArgs {
     /// Where to listen; port 0 takes any free port.
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
+    /// Where to listen besides, for clients that expect gRPC on a port of its own. Both ports
+    /// answer gRPC and REST.
+    #[arg(long, value_name = "HOST:PORT")]
+    grpc_listen: Option<String>,
     /// The id that answers and health checks carry; the address where none is given.
     #[arg(long)]
     id: Option<String>,
@@ -34,6 +37,7 @@ pub(crate) fn run(args: WorkerArgs, common: &Common) -> anyhow::Result<ExitCode>
     let overrides = Overrides::default()
         .with_list("models", &models)
         .with("listen.worker", args.listen)
+        .with("listen.grpc", args.grpc_listen)
         .with("id", args.id)
         .with("worker.watch", args.watch.watch);
     let mut config = config::load(common, overrides)?;
@@ -41,7 +45,7 @@ pub(crate) fn run(args: WorkerArgs, common: &Common) -> anyhow::Result<ExitCode>
     log::start(&config.log)?;
     let repository = node::open_repository(&config)?;
     node::control_runtime()?.block_on(async {
-        let server = Server::bind(&config.listen.worker)?;
+        let server = node::bind(&config.listen.worker, &config)?;
         let id = config.id.clone().unwrap_or_else(|| server.local_addr().to_string());
         let backend = node::start_backend(&config)?;
         let worker = node::start_worker(id.as_str().into(), repository, &backend, &config)?;

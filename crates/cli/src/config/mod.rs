@@ -51,11 +51,18 @@ pub(crate) struct ListenConfig {
     pub(crate) gateway: String,
     /// Of a worker.
     pub(crate) worker: String,
+    /// Of any of them besides, for clients that expect gRPC on a port of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) grpc: Option<String>,
 }
 
 impl Default for ListenConfig {
     fn default() -> Self {
-        Self { gateway: "127.0.0.1:8000".to_owned(), worker: "127.0.0.1:8001".to_owned() }
+        Self {
+            gateway: "127.0.0.1:8000".to_owned(),
+            worker: "127.0.0.1:8001".to_owned(),
+            grpc: None,
+        }
     }
 }
 
