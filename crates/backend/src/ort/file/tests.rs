@@ -143,6 +143,7 @@ fn weights_are_found_wherever_a_model_may_have_tensors() {
     let graph = |field, part: &Message| message().message(7, &message().message(field, part));
     let sparse = |field| message().message(field, &at("w"));
     let subgraph = message().message(5, &at("w"));
+    let nested = message().message(1, &node(&message().message(6, &subgraph)));
     for (place, model) in [
         ("an initializer", graph(5, &at("w"))),
         ("values of a sparse initializer", graph(15, &sparse(1))),
@@ -153,16 +154,7 @@ fn weights_are_found_wherever_a_model_may_have_tensors() {
         ("a list of sparse tensors", graph(1, &node(&message().message(23, &sparse(2))))),
         ("a graph in a graph", graph(1, &node(&message().message(6, &subgraph)))),
         ("a list of graphs", graph(1, &node(&message().message(11, &subgraph)))),
-        (
-            "a graph in a graph in a graph",
-            graph(
-                1,
-                &node(
-                    &message()
-                        .message(6, &graph(1, &node(&message().message(6, &subgraph))).inner()),
-                ),
-            ),
-        ),
+        ("a graph in a graph in a graph", graph(1, &node(&message().message(6, &nested)))),
         (
             "a node of a function",
             message().message(25, &message().message(7, &node(&message().message(5, &at("w"))))),
@@ -173,15 +165,6 @@ fn weights_are_found_wherever_a_model_may_have_tensors() {
         ),
     ] {
         assert_eq!(locations(&model), ["w"], "{place}");
-    }
-}
-
-impl Message {
-    /// The graph of a model that is one graph.
-    fn inner(&self) -> Self {
-        let (_tag, rest) = self.0.split_first().unwrap();
-        let length = rest.iter().position(|byte| *byte < 0x80).unwrap() + 1;
-        Self(rest[length..].to_vec())
     }
 }
 
