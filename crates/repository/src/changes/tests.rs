@@ -1,4 +1,5 @@
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -77,6 +78,26 @@ fn a_file_of_equal_length_put_in_the_place_of_another_is_a_change() {
 }
 
 #[test]
+fn a_model_that_can_no_longer_be_served_is_a_change_though_its_files_are_the_same() {
+    let (folder, repository) = models();
+    let outside = tempfile::tempdir_in(folder.path().parent().unwrap()).unwrap();
+    let at = |path: &str| folder.path().join(path);
+    put(&folder, ".store/model.onnx", "c");
+    fs::hard_link(at(".store/model.onnx"), outside.path().join("model.onnx")).unwrap();
+    symlink(".store", at(".now")).unwrap();
+    fs::create_dir_all(at("c/1")).unwrap();
+    symlink("../../.now/model.onnx", at("c/1/model.onnx")).unwrap();
+    let before = repository.scan();
+    assert!(before.model(&"c".parse().unwrap()).unwrap().plan.is_ok());
+    // The link turns to the same file under a name that is not in the repository.
+    fs::remove_file(at(".now")).unwrap();
+    symlink(outside.path(), at(".now")).unwrap();
+    let after = repository.scan();
+    assert!(after.model(&"c".parse().unwrap()).unwrap().plan.is_err());
+    assert_eq!(text(&after.changes_since(&before)), ["c Changed"]);
+}
+
+#[test]
 fn only_the_version_that_changed_has_another_fingerprint() {
     let (folder, repository) = models();
     put(&folder, "a/2/model.onnx", "two");
@@ -131,12 +152,14 @@ fn a_change_that_is_undone_is_not_given_out() {
 #[test]
 fn a_folder_that_cannot_be_read_does_not_take_its_models_away() {
     let (folder, repository) = models();
-    let mut watch = Watch::new(repository.scan());
+    let before = repository.scan();
+    let mut watch = Watch::new(before.clone());
     let away = folder.path().with_extension("away");
     fs::rename(folder.path(), &away).unwrap();
     for _ in 0..3 {
         let scan = repository.scan();
         assert_eq!(scan.models().len(), 0);
+        assert_eq!(text(&scan.changes_since(&before)), [""; 0]);
         assert!(scan.problems()[0].reason.starts_with("cannot be read"), "{:?}", scan.problems());
         assert_eq!(text(&watch.settle(scan)), [""; 0]);
     }

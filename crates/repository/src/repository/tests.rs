@@ -252,8 +252,13 @@ fn links_may_turn_within_the_repository_but_not_leave_it() {
     link(Path::new("nowhere"), "dangling.onnx");
     link(Path::new("nowhere"), "shared/config.toml");
     link(Path::new("loop"), "loop");
+    // Out and back in: what the model refers to would be looked for outside.
+    let back = folder.path().join("shared/weights.onnx");
+    fs::create_dir_all(outside.path().join("back/1")).unwrap();
+    symlink(back, outside.path().join("back/1/model.onnx")).unwrap();
+    link(&outside.path().join("back"), "back");
     let repository = open(folder.path());
-    for name in ["v", "file", "whole", "c"] {
+    for name in ["v", "file", "whole", "c", "back"] {
         let error = repository.plan(&name.parse().unwrap()).unwrap_err();
         assert!(matches!(error, PlanError::LeadsOut { .. }), "{name}: {error}");
     }
