@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, config, doctor, gateway, inspect, serve, worker};
+use crate::commands::{bench, config, doctor, gateway, infer, inspect, serve, worker};
 use crate::common::Common;
 
 /// Serves ONNX models, on one machine or many: equal work is computed once.
@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Worker(worker::WorkerArgs),
     /// Route requests to workers.
     Gateway(gateway::GatewayArgs),
+    /// Ask a server for one inference, with inputs from files or the command line.
+    Infer(infer::InferArgs),
     /// Put load on a gateway or a worker, and report what it measured.
     Bench(bench::BenchArgs),
     /// Examine the machine, a gateway and its workers, and say what is wrong.

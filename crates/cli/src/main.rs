@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Serve(serve) => commands::serve::run(serve, &args.common),
         Command::Worker(worker) => commands::worker::run(worker, &args.common),
         Command::Gateway(gateway) => commands::gateway::run(gateway, &args.common),
+        Command::Infer(infer) => commands::infer::run(infer),
         Command::Bench(bench) => commands::bench::run(bench),
         Command::Doctor(doctor) => commands::doctor::run(doctor, &args.common),
         Command::Inspect(inspect) => commands::inspect::run(&inspect, &args.common),

@@ -4,6 +4,8 @@
 //! `server` and `client`, which share these functions, so both ends agree by construction.
 
 pub mod grpc;
+pub mod array;
 mod json;
+pub mod npy;
 pub mod rest;
 pub mod status;

@@ -1,4 +1,6 @@
-//! `inferring inspect`: tells what a model takes and gives, and whether it batches.
+//! `inferring inspect`: tells what a model takes and gives, whether it batches, and how to ask it.
+
+mod examples;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +15,9 @@ use serde_json::json;
 
 use crate::common::{Common, Output};
 use crate::config::{self, Overrides};
+use crate::http::Address;
 use crate::log;
+use examples::{Client, Subject};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct InspectArgs {
@@ -22,23 +26,74 @@ pub(crate) struct InspectArgs {
     /// How to print it.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
+    /// Print nothing but ready-made questions to the model, for these clients.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "CLIENT",
+        value_delimiter = ',',
+        conflicts_with = "output"
+    )]
+    examples: Vec<Client>,
 }
 
 pub(crate) fn run(args: &InspectArgs, common: &Common) -> anyhow::Result<ExitCode> {
     let config = config::load(common, Overrides::default())?;
     log::start(&config.log)?;
     let path = &args.model;
+    // Where this configuration would serve the model.
+    let address = Address::of_listener(&config.listen.gateway)?;
     std::fs::metadata(path)
         .with_context(|| format!("cannot read model file `{}`", path.display()))?;
     let backend = OrtBackend::start(config.backend.ort())?;
     let mut model = backend.load(path, &LoadOptions::default())?;
     let proof = prove(&mut *model.session, &model.inputs, &model.outputs);
     let engine = backend.status();
+    // A file whose name cannot name a model has to be renamed before it can be served.
+    let name = name_of(path);
+    let name = name.unwrap_or_else(|| "model".parse().expect("letters are a name"));
+    let example = |client| {
+        let subject = Subject {
+            name: &name,
+            inputs: &model.inputs,
+            outputs: &model.outputs,
+            address: &address,
+        };
+        examples::example(&subject, client)
+    };
     match args.output {
-        Output::Text => print!("{}", as_text(path, &model, &proof, &engine)),
-        Output::Json => println!("{:#}", as_json(path, &model, &proof, &engine)),
+        _ if !args.examples.is_empty() => {
+            let texts = args.examples.iter().map(|&client| example(client));
+            let texts = texts.collect::<Option<Vec<_>>>().context(
+                "the model's inputs are too large for an example: see `inferring infer --help`",
+            )?;
+            print!("{}", texts.join("\n"));
+        }
+        Output::Text => {
+            print!("{}", as_text(path, &model, &proof, &engine));
+            print_examples(path, &example);
+        }
+        Output::Json => {
+            let mut document = as_json(path, &model, &proof, &engine);
+            document["examples"] = Client::ALL
+                .into_iter()
+                .filter_map(|client| Some((client.name().to_owned(), example(client)?.into())))
+                .collect::<serde_json::Map<_, _>>()
+                .into();
+            println!("{document:#}");
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// All examples, each under the name that `--examples` has for it.
+fn print_examples(path: &Path, example: &dyn Fn(Client) -> Option<String>) {
+    println!("\nOnce it is served (inferring serve {}), ask it:", path.display());
+    for client in Client::ALL {
+        if let Some(text) = example(client) {
+            println!("\n## {}\n{}", client.name(), text.trim_end());
+        }
+    }
 }
 
 /// The name under which the file would be served.

@@ -11,6 +11,7 @@ mod batching;
 mod deadlines;
 mod drain;
 mod in_process;
+mod infer_command;
 mod lost_workers;
 mod malformed;
 mod request_ids;
