@@ -3,8 +3,8 @@
 //! Everything here is a pure function between bytes and `inferring-types`; sockets belong to
 //! `server` and `client`, which share these functions, so both ends agree by construction.
 
-pub mod grpc;
 pub mod array;
+pub mod grpc;
 mod json;
 pub mod npy;
 pub mod rest;
