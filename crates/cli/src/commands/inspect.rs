@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow, bail};
 use inferring_backend::ort::OrtBackend;
 use inferring_backend::{Backend, LoadOptions, LoadedModel};
+use inferring_repository::Repository;
 use inferring_types::{BackendStatus, ModelName, TensorSpec};
 use inferring_worker::{Proof, prove};
 use serde_json::json;
@@ -21,7 +22,7 @@ use examples::{Client, Subject};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct InspectArgs {
-    /// The model file.
+    /// The model file, or the folder of a model: its newest version is looked at.
     model: PathBuf,
     /// How to print it.
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -40,18 +41,17 @@ pub(crate) struct InspectArgs {
 pub(crate) fn run(args: &InspectArgs, common: &Common) -> anyhow::Result<ExitCode> {
     let config = config::load(common, Overrides::default())?;
     log::start(&config.log)?;
-    let path = &args.model;
     // Where this configuration would serve the model.
     let address = Address::of_listener(&config.listen.gateway)?;
-    std::fs::metadata(path)
-        .with_context(|| format!("cannot read model file `{}`", path.display()))?;
+    let (path, found_name) = find(&args.model)?;
+    let path = &path;
     let backend = OrtBackend::start(config.backend.ort())?;
     let mut model = backend.load(path, &LoadOptions::default())?;
     let proof = prove(&mut *model.session, &model.inputs, &model.outputs);
     let engine = backend.status();
     // A file whose name cannot name a model has to be renamed before it can be served.
-    let name = name_of(path);
-    let name = name.unwrap_or_else(|| "model".parse().expect("letters are a name"));
+    let any_name = || "model".parse().expect("letters are a name");
+    let name = found_name.clone().unwrap_or_else(any_name);
     let example = |client| {
         let subject = Subject {
             name: &name,
@@ -71,10 +71,10 @@ pub(crate) fn run(args: &InspectArgs, common: &Common) -> anyhow::Result<ExitCod
         }
         Output::Text => {
             print!("{}", as_text(path, &model, &proof, &engine));
-            print_examples(path, &example);
+            print_examples(&args.model, &example);
         }
         Output::Json => {
-            let mut document = as_json(path, &model, &proof, &engine);
+            let mut document = as_json(path, found_name.as_ref(), &model, &proof, &engine);
             document["examples"] = Client::ALL
                 .into_iter()
                 .filter_map(|client| Some((client.name().to_owned(), example(client)?.into())))
@@ -97,8 +97,28 @@ fn print_examples(path: &Path, example: &dyn Fn(Client) -> Option<String>) {
 }
 
 /// The name under which the file would be served.
-fn name_of(path: &Path) -> Option<ModelName> {
-    path.file_stem()?.to_string_lossy().parse().ok()
+/// The file to look at, and the name under which it would be served.
+fn find(path: &Path) -> anyhow::Result<(PathBuf, Option<ModelName>)> {
+    let found = std::fs::metadata(path)
+        .with_context(|| format!("cannot read model file `{}`", path.display()))?;
+    if !found.is_dir() {
+        let name = path.file_stem().and_then(|stem| stem.to_string_lossy().parse().ok());
+        return Ok((path.to_owned(), name));
+    }
+    let snapshot = Repository::open([path])?.scan();
+    match snapshot.models() {
+        [] => bail!("`{}` holds no model", path.display()),
+        [only] => {
+            let plan = only.plan.as_ref().map_err(|error| anyhow!(error.clone()))?;
+            let newest = plan.versions.last().expect("a plan has at least one version");
+            Ok((newest.path.clone(), Some(plan.name.clone())))
+        }
+        several => {
+            let names: Vec<_> = several.iter().map(|model| model.name.to_string()).collect();
+            let names = names.join(", ");
+            bail!("`{}` holds several models ({names}): name the folder of one", path.display())
+        }
+    }
 }
 
 fn as_text(path: &Path, model: &LoadedModel, proof: &Proof, engine: &BackendStatus) -> String {
@@ -128,6 +148,7 @@ fn as_text(path: &Path, model: &LoadedModel, proof: &Proof, engine: &BackendStat
 
 fn as_json(
     path: &Path,
+    name: Option<&ModelName>,
     model: &LoadedModel,
     proof: &Proof,
     engine: &BackendStatus,
@@ -141,7 +162,7 @@ fn as_json(
     };
     json!({
         "path": path,
-        "name": name_of(path).map(|name| name.to_string()),
+        "name": name.map(ModelName::as_str),
         "size_bytes": model.size_bytes,
         "digest": model.digest.to_string(),
         "inputs": model.inputs.iter().map(tensor).collect::<Vec<_>>(),

@@ -277,3 +277,32 @@ fn inspect_has_the_examples_in_its_json_too() {
         assert!(alone.contains(&server.address().to_string()), "{alone}");
     }
 }
+
+#[test]
+fn inspect_looks_at_the_newest_version_in_a_models_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    for (version, file) in [("2", models::iris()), ("10", models::named("two_inputs"))] {
+        let version = folder.path().join("flowers").join(version);
+        std::fs::create_dir_all(&version).unwrap();
+        std::fs::copy(file, version.join("model.onnx")).unwrap();
+    }
+    let inspect = |path: &Path| {
+        Launch::new(PROGRAM, ["inspect", "--output", "json", "--log", "error"]).arg(path).run()
+    };
+    // The folder of the model, and a folder with just this model.
+    for path in [folder.path().join("flowers"), folder.path().to_owned()] {
+        let ended = inspect(&path);
+        assert_succeeds(&ended);
+        let document: Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert_eq!(
+            (&document["name"], document["inputs"].as_array().unwrap().len()),
+            (&"flowers".into(), 2)
+        );
+    }
+    std::fs::copy(models::iris(), folder.path().join("iris.onnx")).unwrap();
+    std::fs::create_dir_all(folder.path().join("more/1")).unwrap();
+    std::fs::copy(models::iris(), folder.path().join("more/1/model.onnx")).unwrap();
+    let ended = inspect(folder.path());
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("flowers") && ended.stderr.contains("more"), "{}", ended.stderr);
+}
