@@ -214,19 +214,13 @@ impl ModelMetadata {
         for (index, spec) in self.inputs.iter().enumerate() {
             let found = given[index.min(given.len())..].iter().position(|t| t.name == spec.name);
             let Some(offset) = found else {
-                return Err(ServiceError::invalid(format!(
-                    "input `{}` of model `{}` is missing: expected {} {}",
-                    spec.name, self.name, spec.datatype, spec.shape,
-                )));
+                return Err(self.not_found(spec, &given));
             };
             given.swap(index, index + offset);
             self.check_input(spec, &given[index])?;
         }
         if let Some(repeated) = given.get(self.inputs.len()) {
-            return Err(ServiceError::invalid(format!(
-                "input `{}` is given more than once",
-                repeated.name,
-            )));
+            return Err(given_twice(repeated));
         }
         if let Some(axes) = self.batching.axes() {
             self.check_equal_rows(axes, &given)?;
@@ -253,6 +247,22 @@ impl ModelMetadata {
             _ => return None,
         };
         Some(Shape::new(fixed.map(|size| size.unwrap_or(rest))))
+    }
+
+    /// Why there is no tensor for `spec` among the remaining ones: another was given twice in its
+    /// place, or too few were given. The first `given` are those of the inputs before it.
+    fn not_found(&self, spec: &TensorSpec, given: &[NamedTensor]) -> ServiceError {
+        // All are inputs of this model: of one more than it has inputs, two are the same.
+        let looked_at = &given[..given.len().min(self.inputs.len() + 1)];
+        let mut earlier = looked_at.iter().enumerate();
+        let repeated = earlier.find(|(at, t)| looked_at[..*at].iter().any(|o| o.name == t.name));
+        if let Some((_, repeated)) = repeated {
+            return given_twice(repeated);
+        }
+        ServiceError::invalid(format!(
+            "input `{}` of model `{}` is missing: expected {} {}",
+            spec.name, self.name, spec.datatype, spec.shape,
+        ))
     }
 
     fn check_input(&self, spec: &TensorSpec, given: &NamedTensor) -> Result<(), ServiceError> {
@@ -295,6 +305,10 @@ impl ModelMetadata {
             ))),
         }
     }
+}
+
+fn given_twice(input: &NamedTensor) -> ServiceError {
+    ServiceError::invalid(format!("input `{}` is given more than once", input.name))
 }
 
 #[cfg(test)]
@@ -358,6 +372,14 @@ mod tests {
             (
                 vec![tensor("a", &[1, 1]), tensor("b", &[1, 2]), tensor("a", &[1, 1])],
                 "input `a` is given more than once",
+            ),
+            (
+                vec![tensor("a", &[1, 1]), tensor("a", &[1, 1])],
+                "input `a` is given more than once",
+            ),
+            (
+                vec![tensor("b", &[1, 2]), tensor("b", &[1, 2])],
+                "input `b` is given more than once",
             ),
             (
                 vec![tensor("a", &[1, 1]), tensor("b", &[2, 2])],

@@ -165,7 +165,7 @@ pub(crate) async fn good_body() -> (String, Vec<u8>) {
             batch_size: 1,
         },
     };
-    let message = v2::encode_response(&answer, |_| true).unwrap();
+    let message = v2::encode_response(&answer, &v2::OutputForm::raw()).unwrap();
     let fields = format!("inference-header-content-length: {}\r\n", message.json_length.unwrap());
     (fields, collect(message.body, usize::MAX).await.unwrap().to_vec())
 }

@@ -2,12 +2,24 @@
 
 use std::borrow::Cow;
 
+use super::number::{Decimal, NoNumber};
+
 /// What is wrong with a document, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("malformed JSON at byte {position}: {problem}")]
+#[error("{}JSON at byte {position}: {problem}", if *.is_malformed { "malformed " } else { "" })]
 pub(crate) struct JsonError {
     pub(crate) position: usize,
     pub(crate) problem: Cow<'static, str>,
+    /// Whether the text is wrong in itself; else it means what is not possible here.
+    pub(crate) is_malformed: bool,
+}
+
+impl JsonError {
+    /// The same error, and in what it was found.
+    #[cold]
+    pub(crate) fn within(self, place: impl std::fmt::Display) -> Self {
+        Self { problem: format!("{place}: {}", self.problem).into(), ..self }
+    }
 }
 
 /// Reads a document from front to back.
@@ -25,13 +37,28 @@ impl<'a> Cursor<'a> {
         Self { bytes, position: 0 }
     }
 
-    /// The cursor over a part of the document that [`Self::skip_value`] passed over.
+    /// The cursor over a part of the document that [`Self::skip_data`] passed over.
     pub(crate) fn at(bytes: &'a [u8], position: usize) -> Self {
         Self { bytes, position }
     }
 
+    /// The same for `text`, which was just passed.
+    pub(crate) fn misfit_before(&self, text: &[u8], problem: String) -> JsonError {
+        JsonError { position: self.position - text.len(), ..self.misfit(problem) }
+    }
+
+    /// How many bytes there are from here to the end.
+    pub(crate) fn remaining(&self) -> usize {
+        self.bytes.len() - self.position
+    }
+
     pub(crate) fn error(&self, problem: impl Into<Cow<'static, str>>) -> JsonError {
-        JsonError { position: self.position, problem: problem.into() }
+        JsonError { position: self.position, problem: problem.into(), is_malformed: true }
+    }
+
+    /// The error that what stands here is well written and yet not possible.
+    pub(crate) fn misfit(&self, problem: impl Into<Cow<'static, str>>) -> JsonError {
+        JsonError { is_malformed: false, ..self.error(problem) }
     }
 
     /// The next byte that is not white space, without passing it.
@@ -85,18 +112,6 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Calls `member` with the cursor before the value of the key `wanted` of an object, and passes
-    /// over all others.
-    pub(crate) fn member_of_object(
-        &mut self,
-        wanted: &[u8],
-        mut member: impl FnMut(&mut Self) -> Result<(), JsonError>,
-    ) -> Result<(), JsonError> {
-        self.object("an object", |key, cursor| {
-            if key == wanted { member(cursor) } else { cursor.skip_value().map(drop) }
-        })
-    }
-
     /// Calls `element` with the cursor before each element of an array.
     pub(crate) fn array(
         &mut self,
@@ -130,13 +145,11 @@ impl<'a> Cursor<'a> {
         if self.peek().is_none_or(|byte| !byte.is_ascii_digit()) {
             return Err(self.expected(what));
         }
-        let start = self.clone();
-        let text = self.number()?;
-        let value = text.iter().try_fold(0u64, |value, byte| {
-            let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-            value.checked_mul(10)?.checked_add(digit)
-        });
-        value.ok_or_else(|| start.error(format!("expected {what}, got {}", text.escape_ascii())))
+        let number = self.number()?;
+        number.to_integer().ok_or_else(|| {
+            let text = number.text();
+            self.misfit_before(text, format!("expected {what}, got {}", text.escape_ascii()))
+        })
     }
 
     /// `true` or `false`.
@@ -150,43 +163,47 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The text of a number, which must come next and be spelled as JSON spells it.
-    #[inline]
-    pub(crate) fn number(&mut self) -> Result<&'a [u8], JsonError> {
+    /// A number, which must come next and be spelled as JSON spells it.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "called per number: its result stays in registers")]
+    pub(crate) fn number(&mut self) -> Result<Decimal<'a>, JsonError> {
         self.peek();
-        let start = self.position;
-        let rest = &self.bytes[start..];
-        let negative = usize::from(rest.first() == Some(&b'-'));
-        let mut length = negative + leading_digits(&rest[negative..]);
-        let leading_zero = rest.get(negative) == Some(&b'0') && length > negative + 1;
-        if length == negative || leading_zero {
-            return Err(self.expected("a number"));
-        }
-        if rest.get(length) == Some(&b'.') {
-            let digits = leading_digits(&rest[length + 1..]);
-            if digits == 0 {
-                return Err(self.error("a number ends with its decimal point"));
+        match Decimal::read(&self.bytes[self.position..]) {
+            Ok(number) => {
+                self.position += number.text().len();
+                Ok(number)
             }
-            length += 1 + digits;
+            Err(problem) => Err(self.no_number(problem)),
         }
-        if matches!(rest.get(length), Some(b'e' | b'E')) {
-            let signed = matches!(rest.get(length + 1), Some(b'+' | b'-'));
-            let exponent = length + 1 + usize::from(signed);
-            let digits = rest.get(exponent..).map_or(0, leading_digits);
-            if digits == 0 {
-                return Err(self.error("a number ends with its exponent's letter"));
-            }
-            length = exponent + digits;
-        }
-        self.position += length;
-        Ok(&rest[..length])
     }
 
-    /// Passes over any value and tells where it stood.
-    pub(crate) fn skip_value(&mut self) -> Result<usize, JsonError> {
+    #[cold]
+    fn no_number(&mut self, problem: NoNumber) -> JsonError {
+        match problem {
+            NoNumber::Other => self.expected("a number"),
+            NoNumber::CutOff(problem) => self.error(problem),
+        }
+    }
+
+    /// NaN or an infinity, as programs write them that JSON does not stop.
+    #[cold]
+    pub(crate) fn non_finite(&mut self) -> Option<f64> {
+        self.peek();
+        [("NaN", f64::NAN), ("Infinity", f64::INFINITY), ("-Infinity", f64::NEG_INFINITY)]
+            .into_iter()
+            .find_map(|(text, value)| self.literal(text).then_some(value))
+    }
+
+    /// Passes over any value.
+    pub(crate) fn skip_value(&mut self) -> Result<(), JsonError> {
+        self.skip(0, Self::no_exception)
+    }
+
+    /// Passes over a value in which NaN and infinities may stand, and tells where it stood.
+    pub(crate) fn skip_data(&mut self) -> Result<usize, JsonError> {
         self.peek();
         let start = self.position;
-        self.skip(0)?;
+        self.skip(0, |cursor| cursor.non_finite().is_some())?;
         Ok(start)
     }
 
@@ -228,13 +245,14 @@ impl<'a> Cursor<'a> {
         found
     }
 
-    fn skip(&mut self, depth: usize) -> Result<(), JsonError> {
+    /// Passes over a value; what is no value of JSON may be passed over by `exception`.
+    fn skip(&mut self, depth: usize, exception: fn(&mut Self) -> bool) -> Result<(), JsonError> {
         if depth > Self::DEPTH_MAX {
             return Err(self.error(format!("nested deeper than {} levels", Self::DEPTH_MAX)));
         }
         match self.peek() {
-            Some(b'{') => self.object("an object", |_, cursor| cursor.skip(depth + 1)),
-            Some(b'[') => self.array("an array", |cursor| cursor.skip(depth + 1)),
+            Some(b'{') => self.object("an object", |_, cursor| cursor.skip(depth + 1, exception)),
+            Some(b'[') => self.array("an array", |cursor| cursor.skip(depth + 1, exception)),
             Some(b'"') => match self.raw_string("a string")? {
                 RawString::Plain(_) => Ok(()),
                 RawString::Escaped { start } => self.unescape(start).map(drop),
@@ -242,9 +260,15 @@ impl<'a> Cursor<'a> {
             Some(b't') if self.literal("true") => Ok(()),
             Some(b'f') if self.literal("false") => Ok(()),
             Some(b'n') if self.literal("null") => Ok(()),
-            Some(b'-' | b'0'..=b'9') => self.number().map(drop),
+            Some(b'0'..=b'9') => self.number().map(drop),
+            _ if exception(self) => Ok(()),
+            Some(b'-') => self.number().map(drop),
             _ => Err(self.expected("a value")),
         }
+    }
+
+    fn no_exception(&mut self) -> bool {
+        false
     }
 
     /// Passes over a string without escapes, or stops at its first escape.
@@ -280,12 +304,6 @@ impl<'a> Cursor<'a> {
             _ => Err(self.error("the string has a malformed escape or does not end")),
         }
     }
-}
-
-/// How many digits `text` begins with.
-#[inline]
-fn leading_digits(text: &[u8]) -> usize {
-    text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len())
 }
 
 /// A string as it stands in the document.

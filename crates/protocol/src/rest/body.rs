@@ -112,6 +112,11 @@ impl Chunks {
     pub fn length(&self) -> u64 {
         self.length
     }
+
+    /// The parts in order.
+    pub fn into_parts(self) -> impl Iterator<Item = Bytes> {
+        self.next.into_iter().chain(self.rest.into_iter().rev())
+    }
 }
 
 impl Body for Chunks {

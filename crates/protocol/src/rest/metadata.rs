@@ -26,11 +26,11 @@ pub struct ModelDocument {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct TensorDocument {
+pub(super) struct TensorDocument {
     name: String,
     datatype: String,
     /// -1 for a dynamic dimension.
-    shape: Vec<i64>,
+    pub(super) shape: Vec<i64>,
     /// Whether the model does not even fix how many dimensions there are.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     any_rank: bool,
@@ -40,7 +40,7 @@ struct TensorDocument {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct BatchingDocument {
+pub(super) struct BatchingDocument {
     joins_rows: bool,
     reason: String,
     size_max: u64,
@@ -54,7 +54,6 @@ struct BatchingDocument {
 
 impl From<&ModelMetadata> for ModelDocument {
     fn from(model: &ModelMetadata) -> Self {
-        let axes = model.batching.axes();
         Self {
             name: model.name.to_string(),
             versions: vec![model.version.to_string()],
@@ -65,13 +64,40 @@ impl From<&ModelMetadata> for ModelDocument {
             outputs: model.outputs.iter().map(TensorDocument::from).collect(),
             digest: model.digest.to_string(),
             size_bytes: model.size_bytes,
-            batching: BatchingDocument {
-                joins_rows: model.batching.joins_rows(),
-                reason: model.batching.reason().to_owned(),
-                size_max: model.batch_size_max,
-                input_axes: axes.map(|axes| axes.inputs.clone()).unwrap_or_default(),
-                output_axes: axes.map(|axes| axes.outputs.clone()).unwrap_or_default(),
-            },
+            batching: BatchingDocument::new(&model.batching, model.batch_size_max),
+        }
+    }
+}
+
+impl ModelDocument {
+    /// The same, with all versions that are served of the model.
+    #[must_use]
+    pub fn with_versions(self, versions: impl IntoIterator<Item = String>) -> Self {
+        Self { versions: versions.into_iter().collect(), ..self }
+    }
+}
+
+impl BatchingDocument {
+    pub(super) fn new(batching: &Batching, size_max: u64) -> Self {
+        let axes = batching.axes();
+        Self {
+            joins_rows: batching.joins_rows(),
+            reason: batching.reason().to_owned(),
+            size_max,
+            input_axes: axes.map(|axes| axes.inputs.clone()).unwrap_or_default(),
+            output_axes: axes.map(|axes| axes.outputs.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+impl From<BatchingDocument> for (Batching, u64) {
+    fn from(document: BatchingDocument) -> Self {
+        let BatchingDocument { joins_rows, reason, size_max, input_axes, output_axes } = document;
+        if joins_rows {
+            let axes = RowAxes { inputs: input_axes, outputs: output_axes };
+            (Batching::Rows { reason, axes }, size_max)
+        } else {
+            (Batching::Alone { reason }, size_max)
         }
     }
 }
@@ -87,8 +113,7 @@ impl TryFrom<ModelDocument> for ModelMetadata {
             documents.into_iter().map(TensorSpec::try_from).collect::<Result<Vec<_>, _>>()
         };
         let version = |text: String| text.parse().map_err(|_| malformed("version"));
-        let BatchingDocument { joins_rows, reason, size_max, input_axes, output_axes } =
-            document.batching;
+        let (batching, batch_size_max) = document.batching.into();
         Ok(Self {
             name: document.name.parse().map_err(|_| malformed("name"))?,
             version: version(document.version)?,
@@ -97,13 +122,8 @@ impl TryFrom<ModelDocument> for ModelMetadata {
             size_bytes: document.size_bytes,
             inputs: tensors(document.inputs).map_err(malformed)?,
             outputs: tensors(document.outputs).map_err(malformed)?,
-            batching: if joins_rows {
-                let axes = RowAxes { inputs: input_axes, outputs: output_axes };
-                Batching::Rows { reason, axes }
-            } else {
-                Batching::Alone { reason }
-            },
-            batch_size_max: size_max,
+            batching,
+            batch_size_max,
         })
     }
 }

@@ -2,14 +2,21 @@
 //! node's state.
 
 mod body;
+mod coding;
+mod config;
 pub mod documents;
 pub mod headers;
 mod metadata;
 pub mod plain;
+pub mod repository;
+mod statistics;
 pub mod v2;
 
 pub use body::{BodyError, Chunks, collect};
+pub use coding::{Coding, CodingError, UnknownCoding};
+pub use config::ConfigDocument;
 pub use metadata::ModelDocument;
+pub use statistics::StatisticsDocument;
 
 use crate::json::reader::JsonError;
 use inferring_types::ServiceError;

@@ -7,6 +7,7 @@ use inferring_types::{
     InferResponse, ModelMetadata, NamedTensor, RequestId, ServiceError, Shape, Tensor, TensorSpec,
 };
 
+use crate::json::counted;
 use crate::json::reader::{Cursor, JsonError};
 use crate::json::values::{Values, read_shape};
 use crate::json::writer;
@@ -18,6 +19,8 @@ pub struct PlainRequest {
     pub id: Option<RequestId>,
     /// The model's one input.
     pub input: NamedTensor,
+    /// Whether NaN and infinities may stand in the answer.
+    pub allow_nan: bool,
 }
 
 /// Reads a request for `model`.
@@ -41,22 +44,27 @@ pub fn decode_request(body: &[u8], model: &ModelMetadata) -> Result<PlainRequest
     let shape = shape_for(&values, fields.shape, spec, model)?;
     let tensor = Tensor::new(spec.datatype, shape, values.data.into())
         .map_err(|error| ServiceError::invalid(format!("field `shape`: {error}")))?;
-    Ok(PlainRequest { id: fields.request_id, input: NamedTensor::new(spec.name.clone(), tensor) })
+    Ok(PlainRequest {
+        id: fields.request_id,
+        input: NamedTensor::new(spec.name.clone(), tensor),
+        allow_nan: fields.allow_nan,
+    })
 }
 
 /// Writes the answer: the outputs' elements flat and row-major, beside their shape.
 ///
 /// # Errors
-/// `Internal` where the model answered NaN or an infinity, which JSON cannot carry.
-pub fn encode_response(response: &InferResponse) -> Result<Vec<u8>, ServiceError> {
+/// `InvalidArgument` where JSON cannot carry the answer: NaN or an infinity, unless `allow_nan`,
+/// or bytes that are no UTF-8.
+pub fn encode_response(response: &InferResponse, allow_nan: bool) -> Result<Vec<u8>, ServiceError> {
     let output = &response.outputs[0];
     let served = &response.served;
     let mut out = Vec::with_capacity(256 + output.tensor.data().len() * 3);
     out.extend_from_slice(b"{\"request_id\":");
     writer::string(&mut out, response.id.as_str());
     out.extend_from_slice(b",\"output_data\":");
-    writer::elements(&mut out, &output.tensor)
-        .map_err(|_| super::v2::not_finite(response, output))?;
+    writer::elements(&mut out, &output.tensor, allow_nan)
+        .map_err(|reason| super::v2::unwritable(output, reason))?;
     out.extend_from_slice(b",\"output_shape\":");
     writer::integers(&mut out, output.tensor.shape().dimensions());
     out.extend_from_slice(b",\"model\":");
@@ -72,11 +80,11 @@ fn the_one_input(model: &ModelMetadata) -> Result<&TensorSpec, ServiceError> {
         return Ok(input);
     }
     Err(ServiceError::invalid(format!(
-        "model `{name}` has {inputs} inputs and {outputs} outputs, and the plain form takes one of \
-         each: ask POST /v2/models/{name}/infer",
+        "model `{name}` has {inputs} and {outputs}, and the plain form takes one of each: ask \
+         POST /v2/models/{name}/infer",
         name = model.name,
-        inputs = model.inputs.len(),
-        outputs = model.outputs.len(),
+        inputs = counted(model.inputs.len() as u64, "input"),
+        outputs = counted(model.outputs.len() as u64, "output"),
     )))
 }
 
@@ -86,6 +94,7 @@ struct Fields {
     request_id: Option<RequestId>,
     input_data: Option<Values>,
     shape: Option<Shape>,
+    allow_nan: bool,
     others: Vec<String>,
 }
 
@@ -94,10 +103,9 @@ impl Fields {
         let mut fields = Self::default();
         let mut cursor = Cursor::new(body);
         cursor.object("an object such as {\"input_data\": [..]}", |key, cursor| {
-            fields.member(key, cursor, spec).map_err(|error| JsonError {
-                problem: format!("field `{}`: {}", key.escape_ascii(), error.problem).into(),
-                ..error
-            })
+            fields
+                .member(key, cursor, spec)
+                .map_err(|error| error.within(format_args!("field `{}`", key.escape_ascii())))
         })?;
         cursor.finish()?;
         Ok(fields)
@@ -112,7 +120,7 @@ impl Fields {
         match key {
             b"request_id" => {
                 let text = cursor.string("a string")?;
-                let id = text.parse().map_err(|error| cursor.error(format!("{error}")))?;
+                let id = text.parse().map_err(|error| cursor.misfit(format!("{error}")))?;
                 self.request_id = Some(id);
             }
             b"input_data" => {
@@ -122,6 +130,7 @@ impl Fields {
                 self.input_data = Some(Values::read(cursor, spec.datatype)?);
             }
             b"shape" => self.shape = Some(read_shape(cursor)?),
+            b"allow_nan" => self.allow_nan = cursor.boolean("true or false")?,
             _ => {
                 cursor.skip_value()?;
                 self.others.push(key.escape_ascii().to_string());
@@ -152,8 +161,8 @@ fn shape_for(
     if let Some(shape) = stated {
         if shape.elements() != Some(values.elements) {
             return Err(ServiceError::invalid(format!(
-                "field `shape` says {shape}, but `input_data` has {} numbers",
-                values.elements,
+                "field `shape` says {shape}, but `input_data` has {}",
+                counted(values.elements, "number"),
             )));
         }
         return fitting(shape, spec, model);
@@ -163,8 +172,8 @@ fn shape_for(
     }
     ModelMetadata::shape_of_flat(spec, values.elements).ok_or_else(|| {
         ServiceError::invalid(format!(
-            "`input_data` has {} numbers, but model `{}` takes {} of shape {} for one item{}",
-            values.elements,
+            "`input_data` has {}, but model `{}` takes {} of shape {} for one item{}",
+            counted(values.elements, "number"),
             model.name,
             spec.datatype,
             spec.shape,
@@ -192,9 +201,12 @@ fn hint(spec: &TensorSpec) -> String {
     let row: Option<u64> = row.iter().map(inferring_types::Dimension::fixed).product();
     match row {
         Some(count) if spec.shape.first_is_dynamic() && dimensions.len() > 1 => {
-            format!(": send {count} numbers, or nested arrays [[..], ..] for several rows at once",)
+            let numbers = counted(count, "number");
+            format!(": send {numbers}, or nested arrays [[..], ..] for several rows at once")
         }
-        Some(count) if !spec.shape.first_is_dynamic() => format!(": send {count} numbers"),
+        Some(count) if !spec.shape.first_is_dynamic() => {
+            format!(": send {}", counted(count, "number"))
+        }
         _ => ": send nested arrays, or the field `shape` beside the numbers".to_owned(),
     }
 }
@@ -244,9 +256,18 @@ mod tests {
                  a string",
             ),
             (
-                r#"{"input_data":[1,2,NaN,4]}"#,
+                r#"{"input_data":[1,2,nan,4]}"#,
                 "malformed JSON at byte 19: field `input_data`: expected a number, got NaN, which \
                  JSON does not have",
+            ),
+            (
+                r#"{"input_data":[1,2,1e39,4]}"#,
+                "JSON at byte 19: field `input_data`: 1e39 does not fit FP32",
+            ),
+            (
+                r#"{"input_data":[1]}"#,
+                "`input_data` has 1 number, but model `iris` takes FP32 of shape [N,4] for one \
+                 item: send 4 numbers, or nested arrays [[..], ..] for several rows at once",
             ),
             (
                 r#"{"request_id":7,"input_data":[1,2,3,4]}"#,

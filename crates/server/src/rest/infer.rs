@@ -6,13 +6,15 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
-use inferring_protocol::rest::{BodyError, Chunks, collect, headers, plain, v2};
+use inferring_protocol::rest::v2::OutputForm;
+use inferring_protocol::rest::{Chunks, headers, plain, v2};
 use inferring_types::{
-    Blame, Deadline, ErrorKind, InferRequest, InferResponse, ModelMetadata, ModelSelector,
-    NamedTensor, RequestId, ServiceError, TensorName,
+    Deadline, InferRequest, InferResponse, ModelMetadata, ModelSelector, NamedTensor, RequestId,
+    ServiceError, TensorName,
 };
 
-use super::{error_response, insert_request_id, respond};
+use super::body::receive;
+use super::{error_response, insert_request_id, offload, respond};
 use crate::Node;
 use crate::config::ServerConfig;
 
@@ -20,19 +22,26 @@ use crate::config::ServerConfig;
 pub(super) async fn plain(
     node: &dyn Node,
     config: &ServerConfig,
-    model: Option<&str>,
+    asked: ModelSelector<'_>,
     head: &Parts,
     body: &mut Incoming,
 ) -> Response<Chunks> {
     let mut intake = Intake::new(config);
     let result = async {
         let body = intake.receive(head, body).await?;
-        let model = node.model(ModelSelector { name: model, version: None })?;
-        let decoded = plain::decode_request(&body, &model)?;
+        let model = node.model(asked)?;
+        let decoded = {
+            let model = model.clone();
+            let is_long = body.len() > LONG_JSON;
+            offload::run(is_long, move || plain::decode_request(&body, &model)).await?
+        };
         intake.identify(decoded.id);
-        let request = intake.request(&model, vec![decoded.input], Vec::new());
+        let request = intake.request(&model, asked, vec![decoded.input], Vec::new());
         let response = node.infer(request).await?;
-        Ok((plain::encode_response(&response)?, response.id))
+        let id = response.id.clone();
+        let is_long = bytes_as_json(&response, |_| false) > LONG_DATA;
+        let encode = move || plain::encode_response(&response, decoded.allow_nan);
+        Ok((offload::run(is_long, encode).await?, id))
     };
     match result.await {
         Ok((body, id)) => {
@@ -48,30 +57,48 @@ pub(super) async fn plain(
 pub(super) async fn v2(
     node: &dyn Node,
     config: &ServerConfig,
-    model: &str,
+    asked: ModelSelector<'_>,
     head: &Parts,
     body: &mut Incoming,
 ) -> Response<Chunks> {
     let mut intake = Intake::new(config);
     let result = async {
         let body = intake.receive(head, body).await?;
-        let model = node.model(ModelSelector::named(model))?;
-        let mut decoded = v2::decode_request(&body, intake.json_length)?;
-        intake.identify(decoded.id.take());
+        let model = node.model(asked)?;
+        let decoded = decode_v2(body, intake.json_length, &model).await?;
+        intake.identify(decoded.id);
         intake.timeout = decoded.timeout.or(intake.timeout);
-        let inputs = std::mem::take(&mut decoded.inputs);
-        let request = intake.request(&model, inputs, decoded.outputs.clone());
-        let response = node.infer(request).await?;
-        encode_v2(&response, |output| decoded.wants_binary(output))
+        let request = intake.request(&model, asked, decoded.inputs, decoded.outputs);
+        encode_v2(node.infer(request).await?, decoded.form).await
     };
     result.await.unwrap_or_else(|error| error_response(&error, intake.id.as_ref()))
 }
 
-fn encode_v2(
-    response: &InferResponse,
-    wants_binary: impl Fn(&TensorName) -> bool,
+/// JSON of more bytes takes longer to read than other connections should wait.
+const LONG_JSON: usize = 64 * 1024;
+
+/// The same of elements to be written as JSON.
+const LONG_DATA: usize = 32 * 1024;
+
+async fn decode_v2(
+    body: Bytes,
+    json_length: Option<usize>,
+    model: &ModelMetadata,
+) -> Result<v2::DecodedRequest, ServiceError> {
+    if json_length == Some(0) {
+        return v2::decode_raw_request(&body, model);
+    }
+    let is_long = json_length.unwrap_or(body.len()) > LONG_JSON;
+    offload::run(is_long, move || v2::decode_request(&body, json_length)).await
+}
+
+async fn encode_v2(
+    response: InferResponse,
+    form: OutputForm,
 ) -> Result<Response<Chunks>, ServiceError> {
-    let message = v2::encode_response(response, wants_binary)?;
+    let id = response.id.clone();
+    let is_long = bytes_as_json(&response, |output| form.is_binary(output)) > LONG_DATA;
+    let message = offload::run(is_long, move || v2::encode_response(&response, &form)).await?;
     let content_type = match message.json_length {
         Some(_) => "application/octet-stream",
         None => "application/json",
@@ -80,8 +107,14 @@ fn encode_v2(
     if let Some(length) = message.json_length {
         http.headers_mut().insert(headers::JSON_LENGTH, HeaderValue::from(length));
     }
-    insert_request_id(&mut http, &response.id);
+    insert_request_id(&mut http, &id);
     Ok(http)
+}
+
+/// How many bytes of a response are to be turned into JSON.
+fn bytes_as_json(response: &InferResponse, is_binary: impl Fn(&TensorName) -> bool) -> usize {
+    let as_json = response.outputs.iter().filter(|output| !is_binary(&output.name));
+    as_json.map(|output| output.tensor.data().len()).sum()
 }
 
 /// What is known of a request while it is read, so that an error can be answered to it.
@@ -102,11 +135,7 @@ impl<'a> Intake<'a> {
     async fn receive(&mut self, head: &Parts, body: &mut Incoming) -> Result<Bytes, ServiceError> {
         self.id = headers::request_id(&head.headers)?;
         self.timeout = headers::timeout(&head.headers)?;
-        let limit = usize::try_from(self.config.body_size_max.as_u64()).unwrap_or(usize::MAX);
-        let body = tokio::time::timeout(self.config.body_timeout, collect(body, limit))
-            .await
-            .map_err(|_| body_too_slow(self.config.body_timeout))?
-            .map_err(body_error)?;
+        let body = receive(self.config, head, body).await?;
         self.json_length = headers::json_length(&head.headers, body.len())?;
         Ok(body)
     }
@@ -120,6 +149,7 @@ impl<'a> Intake<'a> {
     fn request(
         &self,
         model: &ModelMetadata,
+        asked: ModelSelector<'_>,
         inputs: Vec<NamedTensor>,
         outputs: Vec<TensorName>,
     ) -> InferRequest {
@@ -127,26 +157,11 @@ impl<'a> Intake<'a> {
         InferRequest {
             id: self.id.clone().unwrap_or_else(RequestId::generate),
             model: model.name.clone(),
-            version: None,
+            // A text that is no version would have named no model.
+            version: asked.version.and_then(|text| text.parse().ok()),
             inputs,
             outputs,
             deadline: Deadline::after(self.arrived, timeout),
-        }
-    }
-}
-
-fn body_too_slow(limit: Duration) -> ServiceError {
-    let message = format!("the body did not arrive within {limit:?}");
-    ServiceError::new(ErrorKind::DeadlineExceeded, Blame::Client, message)
-}
-
-fn body_error(error: BodyError<hyper::Error>) -> ServiceError {
-    match error {
-        BodyError::TooLarge { .. } => {
-            ServiceError::new(ErrorKind::TooLarge, Blame::Client, error.to_string())
-        }
-        BodyError::Broken(source) => {
-            ServiceError::invalid("the body is malformed or broke off").caused_by(source)
         }
     }
 }

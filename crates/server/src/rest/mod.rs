@@ -1,18 +1,22 @@
 //! Answers HTTP requests.
 
+mod body;
 mod infer;
+mod offload;
+mod openapi;
+mod repository;
 mod route;
 mod status;
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
 use inferring_protocol::rest::documents::ErrorDocument;
-use inferring_protocol::rest::{Chunks, collect, headers};
+use inferring_protocol::rest::{Chunks, Coding, UnknownCoding, collect, headers};
 use inferring_protocol::status::{http_status, retry_after_seconds};
 use inferring_types::{Blame, ErrorKind, RequestId, ServiceError};
 use serde::Serialize;
@@ -35,7 +39,7 @@ pub(crate) async fn answer(
         // What remains would be taken for the next request.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    response
+    body::compress(&head.headers, response).await
 }
 
 /// Whether little of the body remains, and comes at once: then a client that made a mistake
@@ -54,31 +58,81 @@ async fn answer_to(
 ) -> Response<Chunks> {
     let route = match route::find(&head.method, head.uri.path()) {
         Ok(route) => route,
-        Err(RouteError::UnknownPath) => {
-            let message =
-                format!("no such path: {}; there are {}", head.uri.path(), route::known_paths(),);
-            return error_response(&ServiceError::not_found(message), None);
-        }
-        Err(RouteError::WrongMethod { allowed }) => {
-            let message = format!("{} is not possible here: expected {allowed}", head.method);
-            let error = ServiceError::new(ErrorKind::MethodNotAllowed, Blame::Client, message);
-            let mut response = error_response(&error, None);
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-            return response;
-        }
+        Err(error) => return not_routed(head, error),
     };
+    if let Err(unknown) = Coding::of(&head.headers) {
+        return unknown_coding(&unknown);
+    }
     match route {
-        Route::PlainInfer { model } => infer::plain(node, config, model, head, body).await,
-        Route::Infer { model } => infer::v2(node, config, model, head, body).await,
+        Route::PlainInfer(asked) => infer::plain(node, config, asked.selector(), head, body).await,
+        Route::Infer(asked) => infer::v2(node, config, asked.selector(), head, body).await,
         Route::Health => status::health(node).await,
         Route::Stats => status::stats(node).await,
         Route::Live => json(StatusCode::OK, &serde_json::json!({ "live": true })),
         Route::Ready => status::ready(node).await,
         Route::Server => status::server(),
         Route::Models => status::models(node),
-        Route::Model { name } => status::model(node, name),
-        Route::ModelReady { name } => status::model_ready(node, name).await,
+        Route::Model(asked) => status::model(node, asked.selector()),
+        Route::ModelReady(asked) => status::model_ready(node, asked.selector()).await,
+        Route::ModelConfig(asked) => repository::config(node, asked.selector()).await,
+        Route::ModelStatistics(asked) => {
+            repository::statistics(node, asked.as_ref().map(route::Asked::selector)).await
+        }
+        Route::Index => repository::index(node, config, head, body).await,
+        Route::Load { name } => repository::load(node, config, &name, head, body).await,
+        Route::Unload { name } => repository::unload(node, config, &name, head, body).await,
+        Route::OpenApi => openapi::document(),
+        Route::Unsupported(what) => {
+            let error = ServiceError::new(ErrorKind::Unimplemented, Blame::Client, what);
+            error_response(&error, None)
+        }
     }
+}
+
+fn not_routed(head: &Parts, error: RouteError) -> Response<Chunks> {
+    match error {
+        RouteError::UnknownPath => {
+            let path = Shortened(head.uri.path());
+            let known = route::PATHS.join(", ");
+            let message = format!("no such path: {path}; there are {known}");
+            error_response(&ServiceError::not_found(message), None)
+        }
+        RouteError::WrongMethod { allowed } => {
+            let method = Shortened(head.method.as_str());
+            let message = format!("{method} is not possible here: expected {allowed}");
+            let error = ServiceError::new(ErrorKind::MethodNotAllowed, Blame::Client, message);
+            let mut response = error_response(&error, None);
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+            response
+        }
+        RouteError::AskedMethods { allowed } => {
+            let mut response = Response::new(Chunks::default());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+            response
+        }
+    }
+}
+
+/// A text from outside that is not repeated at any length.
+struct Shortened<'a>(&'a str);
+
+impl std::fmt::Display for Shortened<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const SHOWN_MAX: usize = 80;
+        match self.0.char_indices().nth(SHOWN_MAX) {
+            Some((end, _)) => write!(f, "{}…", &self.0[..end]),
+            None => f.write_str(self.0),
+        }
+    }
+}
+
+/// RFC 9110, 15.5.16: the answer names what would be accepted.
+fn unknown_coding(unknown: &UnknownCoding) -> Response<Chunks> {
+    let mut response = error_response(&ServiceError::invalid(unknown.to_string()), None);
+    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(Coding::NAMES));
+    response
 }
 
 /// An answer in JSON.

@@ -3,11 +3,11 @@
 use http::{Response, StatusCode};
 use inferring_protocol::rest::documents::{GatewayHealth, GatewayStats, WorkerHealth};
 use inferring_protocol::rest::{Chunks, ModelDocument};
-use inferring_types::{ModelSelector, NodeStatus, ServiceError};
+use inferring_types::{ModelSelector, NodeStatus};
 use serde_json::json as document;
 
 use super::{error_response, json};
-use crate::Node;
+use crate::{EXTENSIONS, Node, is_ready};
 
 /// The node's health in full: 200 where it takes requests, else 503 with the same document.
 pub(super) async fn health(node: &dyn Node) -> Response<Chunks> {
@@ -44,7 +44,7 @@ pub(super) fn server() -> Response<Chunks> {
         &document!({
             "name": "inferring",
             "version": env!("CARGO_PKG_VERSION"),
-            "extensions": ["binary_tensor_data"],
+            "extensions": EXTENSIONS,
         }),
     )
 }
@@ -56,30 +56,28 @@ pub(super) fn models(node: &dyn Node) -> Response<Chunks> {
 }
 
 /// One model's metadata.
-pub(super) fn model(node: &dyn Node, name: &str) -> Response<Chunks> {
-    match node.model(ModelSelector::named(name)) {
-        Ok(model) => json(StatusCode::OK, &ModelDocument::from(&*model)),
-        Err(error) => error_response(&error, None),
-    }
-}
-
-/// Whether one model takes requests.
-pub(super) async fn model_ready(node: &dyn Node, name: &str) -> Response<Chunks> {
-    let known: Result<_, ServiceError> = node.model(ModelSelector::named(name));
-    match known {
+pub(super) fn model(node: &dyn Node, asked: ModelSelector<'_>) -> Response<Chunks> {
+    match node.model(asked) {
         Ok(model) => {
-            let ready = is_ready(node).await;
-            json(ready_status(ready), &document!({ "name": model.name.as_str(), "ready": ready }))
+            let served = node.models();
+            let versions = served.iter().filter(|other| other.name == model.name);
+            let versions = versions.map(|other| other.version.to_string());
+            json(StatusCode::OK, &ModelDocument::from(&*model).with_versions(versions))
         }
         Err(error) => error_response(&error, None),
     }
 }
 
-async fn is_ready(node: &dyn Node) -> bool {
-    match node.status().await {
-        Ok(NodeStatus::Worker(status)) => status.ready,
-        Ok(NodeStatus::Gateway(status)) => status.ready,
-        Err(_) => false,
+/// Whether one model takes requests.
+pub(super) async fn model_ready(node: &dyn Node, asked: ModelSelector<'_>) -> Response<Chunks> {
+    match node.model(asked) {
+        Ok(model) => {
+            let ready = is_ready(node).await;
+            let (name, version) = (model.name.as_str(), model.version.as_str());
+            let document = document!({ "name": name, "version": version, "ready": ready });
+            json(ready_status(ready), &document)
+        }
+        Err(error) => error_response(&error, None),
     }
 }
 

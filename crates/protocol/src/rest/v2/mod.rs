@@ -7,16 +7,19 @@
 mod request;
 mod response;
 
-pub use request::{DecodedRequest, decode_request, encode_request};
-pub use response::{decode_response, encode_response, requires_binary};
+pub use request::{DecodedRequest, decode_raw_request, decode_request, encode_request};
+pub use response::{decode_response, encode_response};
 
-pub(super) use response::{not_finite, write_served};
+pub(super) use response::{unwritable, write_served};
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use inferring_types::{NamedTensor, ServiceError, Shape, Tensor};
+use inferring_types::{
+    DataType, NamedTensor, ServiceError, Shape, Tensor, TensorName, UnknownDataType,
+};
 
+use crate::json::counted;
 use crate::json::reader::{Cursor, JsonError};
 use crate::json::values::{Values, read_shape};
 use crate::json::writer;
@@ -32,16 +35,47 @@ pub struct Message {
     pub json_length: Option<usize>,
 }
 
-/// A tensor as a message describes it, its elements not yet read.
+/// How a request wants its outputs written.
+#[derive(Debug, Default)]
+pub struct OutputForm {
+    /// The outputs of which the request says whether they are wanted raw.
+    binary_by_output: Vec<(TensorName, bool)>,
+    /// Whether the others are.
+    binary_by_default: bool,
+    /// Whether NaN and infinities may stand in JSON, which has no word for them.
+    allow_nan: bool,
+}
+
+impl OutputForm {
+    /// All raw.
+    pub fn raw() -> Self {
+        Self { binary_by_default: true, ..Self::default() }
+    }
+
+    /// Whether the output of that name is to be written raw.
+    pub fn is_binary(&self, output: &TensorName) -> bool {
+        let stated = self.binary_by_output.iter().find(|(name, _)| name == output);
+        stated.map_or(self.binary_by_default, |&(_, binary)| binary)
+    }
+}
+
+/// A tensor as a message describes it.
 #[derive(Debug, Default)]
 struct TensorEntry<'a> {
-    name: Cow<'a, str>,
-    datatype: Option<Cow<'a, str>>,
+    name: Option<Cow<'a, str>>,
+    datatype: Option<Result<DataType, UnknownDataType>>,
     shape: Option<Shape>,
-    /// Where `data` starts in the head. It may come before the datatype that tells how to
-    /// read it, so it is passed over first.
-    data_at: Option<usize>,
+    data: Option<Data>,
     binary_size: Option<usize>,
+}
+
+/// The elements of a tensor that stand in the head.
+#[derive(Debug)]
+enum Data {
+    /// As this datatype.
+    Read(DataType, Values),
+    /// From this byte on. They came before the datatype that tells how to read them.
+    At(usize),
 }
 
 impl<'a> TensorEntry<'a> {
@@ -49,50 +83,89 @@ impl<'a> TensorEntry<'a> {
         let mut entry = Self::default();
         cursor.object("a tensor object", |key, cursor| {
             match key {
-                b"name" => entry.name = cursor.string("a string")?,
-                b"datatype" => entry.datatype = Some(cursor.string("a string")?),
-                b"shape" => entry.shape = Some(read_shape(cursor)?),
-                b"data" => entry.data_at = Some(cursor.skip_value()?),
-                b"parameters" => cursor.member_of_object(b"binary_data_size", |cursor| {
-                    let size = cursor.unsigned("a number of bytes")?;
-                    entry.binary_size = Some(usize::try_from(size).unwrap_or(usize::MAX));
-                    Ok(())
-                })?,
-                _ => drop(cursor.skip_value()?),
+                b"name" => entry.name = Some(cursor.string("a string")?),
+                b"datatype" => entry.datatype = Some(cursor.string("a string")?.parse()),
+                b"shape" => {
+                    let shape = read_shape(cursor).map_err(|error| entry.within("shape", error))?;
+                    entry.shape = Some(shape);
+                }
+                b"data" => entry.data = Some(entry.read_data(cursor)?),
+                b"parameters" => entry.read_parameters(cursor)?,
+                _ => cursor.skip_value()?,
             }
             Ok(())
         })?;
         Ok(entry)
     }
 
+    fn read_data(&self, cursor: &mut Cursor<'_>) -> Result<Data, JsonError> {
+        let Some(Ok(datatype)) = self.datatype else {
+            return cursor.skip_data().map(Data::At);
+        };
+        let elements = self.shape.as_ref().and_then(Shape::elements).unwrap_or(0);
+        Values::read_expecting(cursor, datatype, elements)
+            .map(|values| Data::Read(datatype, values))
+            .map_err(|error| self.within("data", error))
+    }
+
+    fn read_parameters(&mut self, cursor: &mut Cursor<'_>) -> Result<(), JsonError> {
+        cursor.object("an object", |key, cursor| {
+            match key {
+                b"binary_data_size" => {
+                    let size = cursor.unsigned("a number of bytes")?;
+                    self.binary_size = Some(usize::try_from(size).unwrap_or(usize::MAX));
+                }
+                _ => {
+                    refuse_shared_memory(key, cursor)?;
+                    cursor.skip_value()?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    #[cold]
+    fn within(&self, field: &str, error: JsonError) -> JsonError {
+        match &self.name {
+            Some(name) => error.within(format_args!("tensor `{name}`, field `{field}`")),
+            None => error.within(format_args!("field `{field}`")),
+        }
+    }
+
     /// The tensor, from the head's JSON or from the front of `raw`, which is moved past it.
     fn resolve(self, head: &[u8], raw: &mut Bytes) -> Result<NamedTensor, ServiceError> {
-        let Self { name, datatype, shape, data_at, binary_size } = self;
+        let Self { name, datatype, shape, data, binary_size } = self;
+        let name = name.ok_or_else(|| {
+            ServiceError::invalid("a tensor has no field `name`: every one of them needs it")
+        })?;
         let wrong = |what: String| ServiceError::invalid(format!("tensor `{name}`: {what}"));
         let datatype = datatype.ok_or_else(|| wrong("field `datatype` is missing".into()))?;
-        let datatype = datatype.parse().map_err(|error| wrong(format!("{error}")))?;
+        let datatype = datatype.map_err(|error| wrong(error.to_string()))?;
         let shape = shape.ok_or_else(|| wrong("field `shape` is missing".into()))?;
-        let data: Bytes = match (data_at, binary_size) {
+        let data: Bytes = match (data, binary_size) {
             (Some(_), Some(_)) => {
                 return Err(wrong("has both `data` and `binary_data_size`".into()));
             }
-            (Some(at), None) => {
-                let values = Values::read(&mut Cursor::at(head, at), datatype)?;
-                if shape.elements() != Some(values.elements) {
-                    let count = values.elements;
-                    return Err(wrong(format!("shape {shape} does not hold {count} elements")));
-                }
+            (Some(data), None) => {
+                let values = match data {
+                    Data::Read(read_as, values) if read_as == datatype => values,
+                    Data::Read(..) => {
+                        return Err(wrong("field `datatype` is given twice, and differs".into()));
+                    }
+                    Data::At(position) => Values::read(&mut Cursor::at(head, position), datatype)
+                        .map_err(|error| {
+                        error.within(format_args!("tensor `{name}`, field `data`"))
+                    })?,
+                };
+                values.check_shape(&shape).map_err(wrong)?;
                 values.data.into()
             }
             (None, Some(size)) => take(raw, size).map_err(wrong)?,
             (None, None) => {
-                // Some clients leave the size out: shape and datatype tell it.
-                let size = datatype
-                    .element_size()
-                    .zip(shape.elements().and_then(|n| usize::try_from(n).ok()))
-                    .and_then(|(element, count)| element.checked_mul(count));
-                let size = size.ok_or_else(|| {
-                    wrong("has neither `data` nor a `binary_data_size` parameter".into())
+                // Some clients leave the size out.
+                let size = size_in(raw, datatype, &shape);
+                let size = size.filter(|&size| size == 0 || !raw.is_empty()).ok_or_else(|| {
+                    wrong("has neither `data` nor raw bytes behind the JSON part".into())
                 })?;
                 take(raw, size).map_err(wrong)?
             }
@@ -103,11 +176,37 @@ impl<'a> TensorEntry<'a> {
     }
 }
 
+/// Refuses the parameters that say that a tensor is not in the message.
+fn refuse_shared_memory(parameter: &[u8], cursor: &Cursor<'_>) -> Result<(), JsonError> {
+    if parameter.starts_with(b"shared_memory_") {
+        return Err(cursor.misfit(
+            "shared memory is not supported: send tensors in the message, as JSON or raw",
+        ));
+    }
+    Ok(())
+}
+
+/// The bytes that a tensor takes at the front of `raw`, as far as that can be told.
+fn size_in(raw: &[u8], datatype: DataType, shape: &Shape) -> Option<usize> {
+    let elements = usize::try_from(shape.elements()?).ok()?;
+    if let Some(element_size) = datatype.element_size() {
+        return element_size.checked_mul(elements);
+    }
+    // Each takes at least the four bytes of its length.
+    let mut rest = raw;
+    for _ in 0..elements {
+        let (length, tail) = rest.split_first_chunk::<4>()?;
+        rest = tail.get(u32::from_le_bytes(*length) as usize..)?;
+    }
+    Some(raw.len() - rest.len())
+}
+
 fn take(raw: &mut Bytes, size: usize) -> Result<Bytes, String> {
     if size <= raw.len() {
         Ok(raw.split_to(size))
     } else {
-        Err(format!("{size} bytes are announced, but {} follow the JSON part", raw.len()))
+        let bytes = counted(size as u64, "byte");
+        Err(format!("takes {bytes}, but {} follow the JSON part", raw.len()))
     }
 }
 
@@ -122,8 +221,8 @@ fn check_no_rest(raw: &Bytes) -> Result<(), ServiceError> {
         return Ok(());
     }
     Err(ServiceError::invalid(format!(
-        "{} bytes remain behind the last announced tensor",
-        raw.len(),
+        "{} too many behind the last tensor",
+        counted(raw.len() as u64, "byte"),
     )))
 }
 

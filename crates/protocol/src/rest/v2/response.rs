@@ -5,24 +5,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use inferring_types::{
-    Blame, CacheOutcome, ErrorKind, InferResponse, ModelName, NamedTensor, RequestId, Served,
-    ServiceError, TensorName, WorkerId,
+    CacheOutcome, InferResponse, ModelName, NamedTensor, RequestId, Served, ServiceError, WorkerId,
 };
 
 use super::{
-    Message, TensorEntry, check_no_rest, split, write_binary_size, write_list, write_tensor_head,
+    Message, OutputForm, TensorEntry, check_no_rest, split, write_binary_size, write_list,
+    write_tensor_head,
 };
 use crate::json::reader::{Cursor, JsonError};
-use crate::json::writer;
+use crate::json::writer::{self, Unwritable};
 use crate::rest::Chunks;
 
-/// Writes a response; `wants_binary` tells for each output whether it goes raw.
+/// Writes a response in the form that its request asked for.
 ///
 /// # Errors
-/// `Internal` where an output to be written as JSON holds NaN or an infinity.
+/// `InvalidArgument` where an output is to be written as JSON that JSON cannot carry: NaN or an
+/// infinity, unless the form allows them, or bytes that are no UTF-8.
 pub fn encode_response(
     response: &InferResponse,
-    wants_binary: impl Fn(&TensorName) -> bool,
+    form: &OutputForm,
 ) -> Result<Message, ServiceError> {
     let mut head = Vec::with_capacity(384 + 96 * response.outputs.len());
     head.extend_from_slice(b"{\"id\":");
@@ -34,29 +35,24 @@ pub fn encode_response(
     head.extend_from_slice(b",\"parameters\":{");
     write_served(&mut head, &response.served);
     head.extend_from_slice(b"},\"outputs\":");
+    let mut is_any_binary = false;
     write_list(&mut head, &response.outputs[..], |out, output| {
         write_tensor_head(out, output);
-        if wants_binary(&output.name) {
+        if form.is_binary(&output.name) {
+            is_any_binary = true;
             write_binary_size(out, output);
             return Ok(());
         }
         out.extend_from_slice(b",\"data\":");
-        writer::elements(out, &output.tensor).map_err(|_| not_finite(response, output))?;
+        writer::elements(out, &output.tensor, form.allow_nan)
+            .map_err(|reason| unwritable(output, reason))?;
         out.push(b'}');
         Ok(())
     })?;
     head.push(b'}');
-    let raw = response.outputs.iter().filter(|output| wants_binary(&output.name));
-    let json_length = requires_binary(response, &wants_binary).then_some(head.len());
+    let raw = response.outputs.iter().filter(|output| form.is_binary(&output.name));
+    let json_length = is_any_binary.then_some(head.len());
     Ok(Message { body: Chunks::new(head, raw.map(|output| output.tensor.data())), json_length })
-}
-
-/// Whether any output goes raw.
-pub fn requires_binary(
-    response: &InferResponse,
-    wants_binary: impl Fn(&TensorName) -> bool,
-) -> bool {
-    response.outputs.iter().any(|output| wants_binary(&output.name))
 }
 
 /// Reads a worker's response for `model`; `json_length` is the length of the head where raw
@@ -96,17 +92,21 @@ pub(in crate::rest) fn write_served(out: &mut Vec<u8>, served: &Served) {
     writer::integer(out, served.batch_size);
 }
 
-/// The error for an output that JSON cannot carry.
-pub(in crate::rest) fn not_finite(response: &InferResponse, output: &NamedTensor) -> ServiceError {
-    ServiceError::new(
-        ErrorKind::Internal,
-        Blame::Client,
-        format!(
-            "output `{}` holds NaN or an infinity, which JSON cannot carry: ask \
-             POST /v2/models/{}/infer for binary output",
-            output.name, response.model,
+/// The error for an output that JSON cannot carry. The request asked for JSON: it is the
+/// client's to ask otherwise.
+pub(in crate::rest) fn unwritable(output: &NamedTensor, reason: Unwritable) -> ServiceError {
+    ServiceError::invalid(match reason {
+        Unwritable::NotFinite => format!(
+            "output `{}` holds NaN or an infinity, which JSON does not have: ask for binary output \
+             at /v2/models/.., or for bare NaN with \"allow_nan\": true",
+            output.name,
         ),
-    )
+        Unwritable::NotUtf8 => format!(
+            "output `{}` holds bytes that are not UTF-8, which JSON cannot carry: ask for binary \
+             output at /v2/models/..",
+            output.name,
+        ),
+    })
 }
 
 fn read_response(
@@ -138,7 +138,7 @@ fn read_response(
                 entries.push(TensorEntry::read(cursor)?);
                 Ok(())
             })?,
-            _ => drop(cursor.skip_value()?),
+            _ => cursor.skip_value()?,
         }
         Ok(())
     })?;
@@ -173,7 +173,7 @@ fn read_served(cursor: &mut Cursor<'_>, served: &mut Served) -> Result<(), JsonE
                 let size = cursor.unsigned("a number of rows")?;
                 served.batch_size = u32::try_from(size).unwrap_or(u32::MAX);
             }
-            _ => drop(cursor.skip_value()?),
+            _ => cursor.skip_value()?,
         }
         Ok(())
     })
@@ -181,7 +181,7 @@ fn read_served(cursor: &mut Cursor<'_>, served: &mut Served) -> Result<(), JsonE
 
 #[cfg(test)]
 mod tests {
-    use inferring_types::Tensor;
+    use inferring_types::{Blame, Tensor};
 
     use super::*;
     use crate::rest::metadata::tests::iris;
@@ -206,7 +206,8 @@ mod tests {
     }
 
     fn read_back(sent: &InferResponse, binary: bool) -> InferResponse {
-        let message = encode_response(sent, |_| binary).unwrap();
+        let form = if binary { OutputForm::raw() } else { OutputForm::default() };
+        let message = encode_response(sent, &form).unwrap();
         assert_eq!(message.json_length.is_some(), binary);
         let mut body = message.body;
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
@@ -234,7 +235,7 @@ mod tests {
         let sent = response(&[f32::NAN]);
         let read = read_back(&sent, true);
         assert_eq!(read.outputs[0].tensor.data(), sent.outputs[0].tensor.data());
-        let error = encode_response(&sent, |_| false).unwrap_err();
+        let error = encode_response(&sent, &OutputForm::default()).unwrap_err();
         assert!(error.to_string().contains("binary output"), "{error}");
     }
 

@@ -1,0 +1,105 @@
+//! What it costs to read requests: small ones in both forms, and an image's worth of numbers in
+//! JSON beside what a general parser takes for the same text.
+//!
+//! ```text
+//! cargo run --release -p inferring-protocol --example codec_cost
+//! ```
+//!
+//! Prints the best of many rounds, in nanoseconds. To count instructions of one kind alone:
+//! `valgrind --tool=callgrind .../codec_cost small-json 10000`.
+#![expect(clippy::unwrap_used, reason = "a measurement that cannot run has nothing to say")]
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use bytes::Bytes;
+use inferring_protocol::rest::v2;
+
+/// Numbers in an image of three channels of 224 by 224.
+const IMAGE: usize = 150_528;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let kind = arguments.next();
+    let rounds = arguments.next().map(|text| text.parse().unwrap());
+    let wanted = |name: &str| kind.as_ref().is_none_or(|kind| kind == name);
+    let (small, small_raw) = (request("[5.1,3.5,1.4,0.2]", 4), raw_request());
+    if wanted("small-json") {
+        let nanos = best(rounds.unwrap_or(100_000), || decode(&small, None));
+        println!("{:32} {nanos:>10.0} ns", "small-json");
+    }
+    if wanted("small-binary") {
+        let (body, head) = &small_raw;
+        let nanos = best(rounds.unwrap_or(100_000), || decode(body, Some(*head)));
+        println!("{:32} {nanos:>10.0} ns", "small-binary");
+    }
+    for (name, values) in images() {
+        let body = request(&values, IMAGE);
+        let rounds = rounds.unwrap_or(50);
+        if wanted(name) {
+            let ours = best(rounds, || decode(&body, None));
+            println!("{name:32} {ours:>10.0} ns {:>8.2} ns per number", ours / IMAGE as f64);
+        }
+        let reference = format!("{name}-serde_json");
+        if wanted(&reference) {
+            let theirs = best(rounds, || {
+                black_box(serde_json::from_str::<Vec<f32>>(black_box(&values)).unwrap());
+            });
+            println!(
+                "{reference:32} {theirs:>10.0} ns {:>8.2} ns per number",
+                theirs / IMAGE as f64
+            );
+        }
+    }
+}
+
+/// Images as clients write them: each number as the shortest text of a 32-bit float, as that
+/// float widened to 64 bits (as Python's lists of floats come out), and as whole numbers.
+fn images() -> [(&'static str, String); 3] {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let floats: Vec<f32> = (0..IMAGE)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1 << 24) as f32 * 4.0 - 2.0
+        })
+        .collect();
+    let list = |text: &dyn Fn(&f32) -> String| {
+        format!("[{}]", floats.iter().map(text).collect::<Vec<_>>().join(","))
+    };
+    [
+        ("image-short", list(&|value| value.to_string())),
+        ("image-widened", list(&|value| f64::from(*value).to_string())),
+        ("image-whole", list(&|value| ((value.abs() * 127.0) as u8).to_string())),
+    ]
+}
+
+fn request(values: &str, width: usize) -> Bytes {
+    format!(
+        r#"{{"id":"1","inputs":[{{"name":"input","shape":[1,{width}],"datatype":"FP32","data":{values}}}]}}"#
+    )
+    .into()
+}
+
+fn raw_request() -> (Bytes, usize) {
+    let head = r#"{"id":"1","parameters":{"binary_data_output":true},"inputs":[{"name":"input","shape":[1,4],"datatype":"FP32","parameters":{"binary_data_size":16}}]}"#;
+    (Bytes::from([head.as_bytes(), &[0; 16]].concat()), head.len())
+}
+
+fn decode(body: &Bytes, head: Option<usize>) {
+    black_box(v2::decode_request(black_box(body), head).unwrap());
+}
+
+/// The time of the fastest of `rounds`, in nanoseconds: what disturbs a measurement only adds.
+fn best(rounds: usize, mut work: impl FnMut()) -> f64 {
+    /// Several rounds are timed as one where one is too short for the clock.
+    const TOGETHER: usize = 10;
+    let mut best = f64::INFINITY;
+    for _ in 0..rounds.div_ceil(TOGETHER) {
+        let start = Instant::now();
+        (0..TOGETHER).for_each(|_| work());
+        best = best.min(start.elapsed().as_nanos() as f64 / TOGETHER as f64);
+    }
+    best
+}

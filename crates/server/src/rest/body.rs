@@ -1,0 +1,94 @@
+//! Bodies as they come and go: held to their limits, and compressed where that is wanted.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, VARY};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Response};
+use hyper::body::Incoming;
+use inferring_protocol::rest::{BodyError, Chunks, Coding, CodingError, collect};
+use inferring_types::{Blame, ErrorKind, ServiceError};
+
+use super::offload;
+use crate::config::ServerConfig;
+
+/// Reads a whole body and decompresses it; the limit holds before and after that.
+pub(super) async fn receive(
+    config: &ServerConfig,
+    head: &Parts,
+    body: &mut Incoming,
+) -> Result<Bytes, ServiceError> {
+    let limit = usize::try_from(config.body_size_max.as_u64()).unwrap_or(usize::MAX);
+    let mut body = tokio::time::timeout(config.body_timeout, collect(body, limit))
+        .await
+        .map_err(|_| too_slow(config.body_timeout))?
+        .map_err(not_collected)?;
+    let codings =
+        Coding::of(&head.headers).map_err(|error| ServiceError::invalid(error.to_string()))?;
+    if !body.is_empty() {
+        for coding in codings.into_iter().rev() {
+            body = decompress(coding, body, limit).await?;
+        }
+    }
+    Ok(body)
+}
+
+/// Decompresses a body. How much comes out is not known before: what turns out to be much is
+/// begun anew elsewhere.
+async fn decompress(coding: Coding, body: Bytes, limit: usize) -> Result<Bytes, ServiceError> {
+    const QUICK_MAX: usize = 64 * 1024;
+    if body.len() <= QUICK_MAX {
+        match coding.decode(&body, limit.min(QUICK_MAX)) {
+            Err(CodingError::TooLarge { .. }) if limit > QUICK_MAX => {}
+            decoded => return decoded.map(Bytes::from).map_err(not_decoded),
+        }
+    }
+    let decoded = offload::run(true, move || coding.decode(&body, limit)).await;
+    decoded.map(Bytes::from).map_err(not_decoded)
+}
+
+/// Compresses an answer where its client wants that and it is worth the work.
+pub(super) async fn compress(asked: &HeaderMap, response: Response<Chunks>) -> Response<Chunks> {
+    /// What fits one packet anyway.
+    const SMALL: u64 = 1024;
+    /// What is compressed in less than a millisecond.
+    const QUICK_MAX: u64 = 16 * 1024;
+    let length = response.body().length();
+    if length <= SMALL {
+        return response;
+    }
+    let Some(coding) = Coding::preferred(asked) else {
+        return response;
+    };
+    let (mut head, body) = response.into_parts();
+    let body = offload::run(length > QUICK_MAX, move || coding.encode(body)).await;
+    head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
+    head.headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    Response::from_parts(head, body)
+}
+
+fn too_slow(limit: Duration) -> ServiceError {
+    let message = format!("the body did not arrive within {limit:?}");
+    ServiceError::new(ErrorKind::DeadlineExceeded, Blame::Client, message)
+}
+
+fn not_collected(error: BodyError<hyper::Error>) -> ServiceError {
+    match error {
+        BodyError::TooLarge { .. } => too_large(error.to_string()),
+        BodyError::Broken(source) => {
+            ServiceError::invalid("the body is malformed or broke off").caused_by(source)
+        }
+    }
+}
+
+fn not_decoded(error: CodingError) -> ServiceError {
+    match error {
+        CodingError::TooLarge { .. } => too_large(error.to_string()),
+        CodingError::Malformed { .. } => ServiceError::invalid(error.to_string()).caused_by(error),
+    }
+}
+
+fn too_large(message: String) -> ServiceError {
+    ServiceError::new(ErrorKind::TooLarge, Blame::Client, message)
+}
