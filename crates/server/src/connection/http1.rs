@@ -3,7 +3,9 @@
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use http::Request;
 use http::header::CONNECTION;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,11 +19,11 @@ use crate::{grpc, rest};
 pub(super) async fn serve(stream: ClientStream, serving: &Serving) {
     let state = stream.state();
     let is_answering = AtomicBool::new(false);
-    let answer = service_fn(|request| {
+    let answer = service_fn(|request: Request<Incoming>| {
         is_answering.store(true, Ordering::Relaxed);
         let (is_answering, state) = (&is_answering, &state);
         async move {
-            let answer = if grpc::is_path(http::Request::uri(&request).path()) {
+            let answer = if grpc::is_path(request.uri().path()) {
                 grpc::refuse_http1()
             } else {
                 rest::answer(&*serving.node, &serving.config, request).await

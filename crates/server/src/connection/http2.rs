@@ -40,13 +40,14 @@ const STREAMS_MAX: u32 = 256;
 /// asking does.
 const CANCELLED_UNSEEN_MAX: usize = 16 * STREAMS_MAX as usize;
 
-/// What a client may send of one request's body before it is read: enough to fill a link of
-/// 10 Gbit/s at a round trip of 1 ms.
-const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+/// What a client may send of one request's body before it is read: enough for 8 Gbit/s at a
+/// round trip of 1 ms.
+const STREAM_WINDOW: u32 = 1024 * 1024;
 
 /// The same over all requests of a connection, so that one that is not read leaves room for
-/// others.
-const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
+/// others. It also bounds what small frames may cost beside their content: h2 ends a connection
+/// over more than half of this, and a stream that is full of small messages stays below that.
+const CONNECTION_WINDOW: u32 = 8 * STREAM_WINDOW;
 
 /// The largest frame that a client may send. Tensors are cut into fewer pieces than the usual
 /// 16 KiB would make of them.

@@ -9,7 +9,8 @@ use inferring_server::ServerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::fixture::{Running, within_a_minute};
+use crate::fixture::{Running, echo, echoed, within_a_minute};
+use crate::node::{DEFECT, HELD};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const EMPTY_SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -135,4 +136,17 @@ async fn a_client_may_cancel_all_its_requests_at_once() {
     let request = Request::get(format!("{}v2", running.origin())).body(()).unwrap();
     let (response, _) = client.ready().await.unwrap().send_request(request, true).unwrap();
     assert_eq!(within_a_minute(response).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_defect_costs_its_own_request_alone() {
+    let running = Running::start(ServerConfig::default());
+    let mut client = running.client().await;
+    let mut other = client.clone();
+    let held = tokio::spawn(async move { other.model_infer(echo(&[HELD])).await });
+    within_a_minute(running.node.until_in_flight(1)).await;
+    assert!(within_a_minute(client.model_infer(echo(&[DEFECT]))).await.is_err());
+    running.node.release();
+    let response = within_a_minute(held).await.unwrap().unwrap();
+    assert_eq!(echoed(response.get_ref()), [HELD]);
 }

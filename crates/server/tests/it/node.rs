@@ -16,6 +16,9 @@ use inferring_types::{
 /// The first value of a request that is answered only when the test says so.
 pub(crate) const HELD: f32 = -1.0;
 
+/// The first value of a request that meets a defect.
+pub(crate) const DEFECT: f32 = -2.0;
+
 /// Serves the model `echo` in two versions: one input `x`, one output of the same content.
 pub(crate) struct EchoNode {
     pub(crate) is_ready: AtomicBool,
@@ -70,7 +73,9 @@ impl EchoNode {
     async fn echo(&self, request: InferRequest) -> Result<InferResponse, ServiceError> {
         let model = self.model(request.selector())?;
         let mut outputs = model.arrange(request.inputs)?;
-        if outputs[0].tensor.to_f32().unwrap().first() == Some(&HELD) {
+        let first = outputs[0].tensor.to_f32().unwrap().first().copied();
+        assert_ne!(first, Some(DEFECT), "a defect");
+        if first == Some(HELD) {
             let mut released = self.releases.subscribe();
             let released = released.wait_for(|&released| released);
             let deadline = tokio::time::Instant::from_std(request.deadline.at());
