@@ -45,9 +45,10 @@ const CANCELLED_UNSEEN_MAX: usize = 16 * STREAMS_MAX as usize;
 const STREAM_WINDOW: u32 = 1024 * 1024;
 
 /// The same over all requests of a connection, so that one that is not read leaves room for
-/// others. It also bounds what small frames may cost beside their content: h2 ends a connection
-/// over more than half of this, and a stream that is full of small messages stays below that.
-const CONNECTION_WINDOW: u32 = 8 * STREAM_WINDOW;
+/// others. It also bounds what small frames may cost beside their content: h2 charges a frame
+/// the bytes that it has less than 256, and ends the connection over more than half of this. So
+/// a stream that waits for its answers may be full of messages of 32 bytes.
+const CONNECTION_WINDOW: u32 = 16 * STREAM_WINDOW;
 
 /// The largest frame that a client may send. Tensors are cut into fewer pieces than the usual
 /// 16 KiB would make of them.

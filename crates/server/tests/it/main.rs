@@ -4,6 +4,7 @@
 mod connections;
 mod drain;
 mod fixture;
+mod frames;
 mod grpc;
 mod node;
 mod streams;
