@@ -2,6 +2,7 @@
 //!
 //! It is committed, so that a build needs no compiler of protobuf files; this test has one in
 //! Rust. After a change to `proto`, run it with `INFERRING_GENERATE=1` to write the code anew.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
