@@ -25,7 +25,7 @@ use crate::pool::Pool;
 /// Its models are those that it named when its status was last asked for.
 pub struct RemoteWorker {
     address: String,
-    host: HeaderValue,
+    pub(crate) host: HeaderValue,
     config: ClientConfig,
     pool: Pool,
     models: ArcSwap<ModelCatalog<RemoteModel>>,
@@ -144,6 +144,15 @@ impl RemoteWorker {
         })
     }
 
+    /// What the worker is known to serve of what is asked for.
+    pub(crate) fn known(
+        &self,
+        asked: ModelSelector<'_>,
+    ) -> Result<Arc<ModelMetadata>, ServiceError> {
+        let models = self.models.load();
+        models.get(asked).map(|model| model.metadata.clone()).ok_or_else(|| self.not_known())
+    }
+
     fn not_known(&self) -> ServiceError {
         ServiceError::unavailable(format!(
             "worker at {} is not known to serve this model",
@@ -156,7 +165,7 @@ impl RemoteWorker {
     /// A worker may close an idle connection at the very moment a request is sent on it. That is
     /// no failure of the worker, and an inference may be repeated: the request is sent again,
     /// once, on a new connection.
-    async fn exchange(
+    pub(crate) async fn exchange(
         &self,
         request: impl Fn() -> Request<Chunks>,
     ) -> Result<Response<Bytes>, ServiceError> {
@@ -203,8 +212,12 @@ impl InferenceService for RemoteWorker {
     }
 
     fn model(&self, asked: ModelSelector<'_>) -> Result<Arc<ModelMetadata>, ServiceError> {
-        let models = self.models.load();
-        models.get(asked).map(|model| model.metadata.clone()).ok_or_else(|| self.not_known())
+        self.known(asked)
+    }
+
+    /// As far as its last status told.
+    fn is_ready(&self, asked: Option<ModelSelector<'_>>) -> bool {
+        self.models.load().get(asked.unwrap_or_default()).is_some()
     }
 
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
@@ -218,7 +231,7 @@ impl StatusSource for RemoteWorker {
     }
 }
 
-fn error_of(response: &Response<Bytes>) -> ServiceError {
+pub(crate) fn error_of(response: &Response<Bytes>) -> ServiceError {
     let document: Option<ErrorDocument> = serde_json::from_slice(response.body()).ok();
     let message = document.map_or_else(
         || format!("the worker answered {}", response.status()),

@@ -13,7 +13,7 @@ use inferring_types::{
 use crate::attempt;
 use crate::clock;
 use crate::config::GatewayConfig;
-use crate::endpoint::Member;
+use crate::endpoint::{Endpoint, Member};
 use crate::membership::{Membership, MembershipError};
 use crate::probe::{self, Probes};
 use crate::routing;
@@ -110,8 +110,7 @@ impl Gateway {
         let now = clock::now();
         let workers: Vec<_> = endpoints.iter().map(|e| e.status(now, tries)).collect();
         GatewayStatus {
-            ready: !self.draining.load(Ordering::Relaxed)
-                && workers.iter().any(|worker| worker.reachable),
+            ready: self.is_ready(None),
             uptime: now.saturating_duration_since(self.started),
             requests: self.requests.load(Ordering::Relaxed),
             in_flight: self.in_flight.value(),
@@ -134,6 +133,14 @@ impl InferenceService for Gateway {
             return Err(self.membership.load().unavailable(None));
         }
         models.find(asked).cloned()
+    }
+
+    fn is_ready(&self, asked: Option<ModelSelector<'_>>) -> bool {
+        let membership = self.membership.load();
+        let serves = |endpoint: &Endpoint| asked.is_none_or(|asked| endpoint.serves(asked));
+        let mut endpoints = membership.endpoints().iter();
+        !self.draining.load(Ordering::Relaxed)
+            && endpoints.any(|endpoint| endpoint.is_reachable() && serves(endpoint))
     }
 
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use inferring_types::{
     Blame, BoxFuture, ErrorKind, IndexEntry, InferenceService as _, LoadRequest, ModelConfig,
-    ModelName, ModelRepository, ModelSelector, ModelState, ModelStatistics, ServiceError,
+    ModelName, ModelRepository, ModelSelector, ModelState, ModelStatistics, ServiceError, WorkerId,
 };
 use tokio::time::timeout;
 
@@ -151,28 +151,59 @@ impl<'a, T> Answers<'a, T> {
 
 /// Every version once: served if any worker serves it, with the reasons of those that do not.
 fn join_indexes(indexes: Vec<(&Endpoint, Vec<IndexEntry>)>) -> Vec<IndexEntry> {
-    let mut joined = BTreeMap::new();
-    for (endpoint, entry) in indexes
-        .into_iter()
-        .flat_map(|(endpoint, entries)| entries.into_iter().map(move |entry| (endpoint, entry)))
-    {
-        let reason = if entry.reason.is_empty() {
-            String::new()
-        } else {
-            format!("{}: {}", endpoint.id(), entry.reason)
-        };
-        let key = (entry.name.clone(), entry.version.clone());
-        let known =
-            joined.entry(key).or_insert_with(|| IndexEntry { reason: String::new(), ..entry });
-        if readiness(entry.state) > readiness(known.state) {
-            known.state = entry.state;
+    let workers = indexes.len();
+    let mut joined: BTreeMap<_, Joined> = BTreeMap::new();
+    for (endpoint, index) in indexes {
+        for entry in index {
+            let version = joined
+                .entry((entry.name, entry.version))
+                .or_insert_with(|| Joined { state: entry.state, reasons: Vec::new() });
+            version.add(entry.state, entry.reason, endpoint.id());
         }
-        if !known.reason.is_empty() && !reason.is_empty() {
-            known.reason.push_str("; ");
-        }
-        known.reason.push_str(&reason);
     }
-    joined.into_values().collect()
+    let entry = |((name, version), joined): (_, Joined)| IndexEntry {
+        name,
+        version,
+        state: joined.state,
+        reason: joined.reason(workers),
+    };
+    joined.into_iter().map(entry).collect()
+}
+
+/// A version in the indexes of several workers.
+struct Joined {
+    state: ModelState,
+    /// Each reason once, and the workers that give it.
+    reasons: Vec<(String, Vec<WorkerId>)>,
+}
+
+impl Joined {
+    fn add(&mut self, state: ModelState, reason: String, worker: &WorkerId) {
+        if readiness(state) > readiness(self.state) {
+            self.state = state;
+        }
+        if reason.is_empty() {
+            return;
+        }
+        match self.reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, workers)) => workers.push(worker.clone()),
+            None => self.reasons.push((reason, vec![worker.clone()])),
+        }
+    }
+
+    /// The reasons, with the workers that give them where not all of `workers` give the same.
+    fn reason(self, workers: usize) -> String {
+        match &self.reasons[..] {
+            [(reason, who)] if who.len() == workers => reason.clone(),
+            reasons => {
+                let told = reasons.iter().map(|(reason, who)| {
+                    let who: Vec<_> = who.iter().map(WorkerId::as_str).collect();
+                    format!("{}: {reason}", who.join(", "))
+                });
+                told.collect::<Vec<_>>().join("; ")
+            }
+        }
+    }
 }
 
 /// How near to being served a state is.
@@ -207,6 +238,6 @@ fn of_worker(endpoint: &Endpoint, error: &ServiceError) -> ServiceError {
     if error.kind() == ErrorKind::NotFound {
         return error.clone();
     }
-    let message = format!("worker {}: {error}", endpoint.id());
+    let message = format!("{}: {error}", endpoint.id());
     ServiceError::new(error.kind(), error.blame(), message)
 }

@@ -12,7 +12,7 @@ mod listener;
 mod rest;
 mod threads;
 
-use inferring_types::{InferenceService, ModelRepository, NodeStatus, StatusSource};
+use inferring_types::{InferenceService, ModelRepository, StatusSource};
 
 pub use config::ServerConfig;
 pub use listener::{BindError, Server};
@@ -25,12 +25,3 @@ impl<T: InferenceService + StatusSource + ModelRepository> Node for T {}
 /// What the server speaks beyond the protocol, by the names that clients know.
 const EXTENSIONS: [&str; 5] =
     ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"];
-
-/// Whether a node takes requests.
-async fn is_ready(node: &dyn Node) -> bool {
-    match node.status().await {
-        Ok(NodeStatus::Worker(status)) => status.ready,
-        Ok(NodeStatus::Gateway(status)) => status.ready,
-        Err(_) => false,
-    }
-}

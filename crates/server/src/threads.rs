@@ -125,6 +125,10 @@ mod tests {
             Err(ServiceError::not_found("none"))
         }
 
+        fn is_ready(&self, _: Option<ModelSelector<'_>>) -> bool {
+            false
+        }
+
         fn infer(&self, _: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
             panic!("a defect")
         }

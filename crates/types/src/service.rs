@@ -23,6 +23,9 @@ pub trait InferenceService: Send + Sync {
     /// `NotFound` where it is not served, `Unavailable` where that cannot be known yet.
     fn model(&self, asked: ModelSelector<'_>) -> Result<Arc<ModelMetadata>, ServiceError>;
 
+    /// Whether it takes requests now: for what is asked, or at all where nothing is.
+    fn is_ready(&self, asked: Option<ModelSelector<'_>>) -> bool;
+
     /// Answers one request. Dropping the future gives up this request alone: work that others
     /// share goes on.
     ///

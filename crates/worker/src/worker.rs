@@ -197,6 +197,11 @@ impl InferenceService for Worker {
         self.registry.catalog().find(asked).map(|model| model.metadata.clone())
     }
 
+    fn is_ready(&self, asked: Option<ModelSelector<'_>>) -> bool {
+        let serves = |asked| self.registry.catalog().get(asked).is_some();
+        !self.draining.load(Ordering::Relaxed) && asked.is_none_or(serves)
+    }
+
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
         Box::pin(async move {
             self.requests.fetch_add(1, Ordering::Relaxed);

@@ -35,6 +35,8 @@ pub(crate) struct Seen {
     pub(crate) connection: usize,
     /// The request line and the header fields.
     pub(crate) head: String,
+    /// The body.
+    pub(crate) body: Vec<u8>,
 }
 
 impl Seen {
@@ -47,7 +49,7 @@ impl Seen {
 
 #[derive(Default)]
 struct Script {
-    /// Replies to requests for inference. `GET /health` is answered well, always.
+    /// Replies to all other requests. `GET /health` is answered well, always.
     replies: Mutex<VecDeque<Reply>>,
     seen: Mutex<Vec<Seen>>,
 }
@@ -86,6 +88,12 @@ impl FakeWorker {
         seen.iter().filter(|seen| seen.head.starts_with("POST ")).cloned().collect()
     }
 
+    /// The requests that came, those for its health left out.
+    pub(crate) fn seen_any(&self) -> Vec<Seen> {
+        let seen = self.script.seen.lock().unwrap();
+        seen.iter().filter(|seen| !seen.head.starts_with("GET /health ")).cloned().collect()
+    }
+
     /// The connections on which those requests came.
     pub(crate) fn connections(&self) -> Vec<usize> {
         self.seen().iter().map(|seen| seen.connection).collect()
@@ -106,9 +114,9 @@ async fn listen(listener: TcpListener, script: Arc<Script>) {
 
 async fn converse(stream: TcpStream, connection: usize, script: Arc<Script>) {
     let mut stream = BufReader::new(stream);
-    while let Some(head) = read_request(&mut stream).await {
+    while let Some((head, body)) = read_request(&mut stream).await {
         let wants_health = head.starts_with("GET /health ");
-        script.seen.lock().unwrap().push(Seen { connection, head });
+        script.seen.lock().unwrap().push(Seen { connection, head, body });
         let reply = if wants_health {
             Reply::Bytes(response("200 OK", "", &health()))
         } else {
@@ -122,8 +130,8 @@ async fn converse(stream: TcpStream, connection: usize, script: Arc<Script>) {
     }
 }
 
-/// Reads a request; its head, or `None` where the client has closed.
-async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<String> {
+/// Reads a request's head and body, or `None` where the client has closed.
+async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if stream.read_line(&mut head).await.ok()? == 0 {
@@ -132,8 +140,9 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<String> {
     }
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
     let length = length.map_or(0, |value| value.parse().unwrap());
-    stream.read_exact(&mut vec![0; length]).await.ok()?;
-    Some(head)
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    Some((head, body))
 }
 
 /// An answer of this status line, further header fields (each with its end of line) and body.
@@ -199,7 +208,7 @@ fn health() -> Vec<u8> {
 }
 
 /// A model of one number.
-fn model() -> ModelMetadata {
+pub(crate) fn model() -> ModelMetadata {
     let number = TensorSpec {
         name: "x".into(),
         datatype: DataType::Fp32,

@@ -133,6 +133,10 @@ impl InferenceService for FakeWorker {
         unreachable!("a gateway knows models from statuses")
     }
 
+    fn is_ready(&self, _: Option<ModelSelector<'_>>) -> bool {
+        matches!(self.script.lock().presence, Presence::There)
+    }
+
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
         Box::pin(async move {
             self.journal.lock().push(self.id());

@@ -42,7 +42,7 @@ async fn a_load_that_fails_somewhere_says_where() {
     fleet.workers[1].refuses_loads(ServiceError::invalid("the file is truncated"));
     let error = fleet.gateway.load(load("new")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
-    assert_eq!(error.to_string(), "worker worker_2: the file is truncated");
+    assert_eq!(error.to_string(), "worker_2: the file is truncated");
 }
 
 #[tokio::test(start_paused = true)]
@@ -71,6 +71,11 @@ async fn the_index_tells_what_any_worker_serves_and_who_does_not() {
             entry("2", ModelState::Unavailable, "worker_3: the file is truncated"),
         ],
     );
+    let failed = entry("1", ModelState::Unavailable, "the file is truncated");
+    for worker in &fleet.workers {
+        worker.lists(vec![failed.clone()]);
+    }
+    assert_eq!(fleet.gateway.index().await.unwrap(), [failed]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,10 +35,11 @@ impl Health {
     async fn status(&self, service: &str) -> Option<ServingStatus> {
         let is_server =
             service.is_empty() || service == grpc_inference_service_server::SERVICE_NAME;
-        if !is_server && self.node.model(ModelSelector::named(service)).is_err() {
+        let asked = (!is_server).then(|| ModelSelector::named(service));
+        if asked.is_some_and(|asked| self.node.model(asked).is_err()) {
             return None;
         }
-        let is_ready = !*self.closing.borrow() && crate::is_ready(&*self.node).await;
+        let is_ready = !*self.closing.borrow() && self.node.is_ready(asked);
         Some(if is_ready { ServingStatus::Serving } else { ServingStatus::NotServing })
     }
 }

@@ -19,7 +19,7 @@ use inferring_protocol::grpc::{
     encode_statistics, parse_name, parse_timeout,
 };
 use inferring_protocol::rest::headers;
-use inferring_types::{Deadline, ErrorKind, InferRequest, ModelSelector, RequestId, ServiceError};
+use inferring_types::{Deadline, InferRequest, ModelSelector, RequestId, ServiceError};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -125,7 +125,7 @@ impl GrpcInferenceService for Inference {
         &self,
         _: Request<ServerReadyRequest>,
     ) -> Result<Response<ServerReadyResponse>, Status> {
-        let ready = crate::is_ready(&*self.node).await;
+        let ready = self.node.is_ready(None);
         Ok(Response::new(ServerReadyResponse { ready }))
     }
 
@@ -134,13 +134,7 @@ impl GrpcInferenceService for Inference {
         request: Request<ModelReadyRequest>,
     ) -> Result<Response<ModelReadyResponse>, Status> {
         let ModelReadyRequest { name, version } = request.into_inner();
-        let ready = match self.node.model(selector(&name, &version)) {
-            Ok(_) => crate::is_ready(&*self.node).await,
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unavailable) => {
-                false
-            }
-            Err(error) => return Err(refused(error)),
-        };
+        let ready = self.node.is_ready(Some(selector(&name, &version)));
         Ok(Response::new(ModelReadyResponse { ready }))
     }
 

@@ -7,7 +7,7 @@ use inferring_types::{ModelSelector, NodeStatus};
 use serde_json::json as document;
 
 use super::{error_response, json};
-use crate::{EXTENSIONS, Node, is_ready};
+use crate::{EXTENSIONS, Node};
 
 /// The node's health in full: 200 where it takes requests, else 503 with the same document.
 pub(super) async fn health(node: &dyn Node) -> Response<Chunks> {
@@ -33,7 +33,7 @@ pub(super) async fn stats(node: &dyn Node) -> Response<Chunks> {
 
 /// Whether the node takes requests.
 pub(super) async fn ready(node: &dyn Node) -> Response<Chunks> {
-    let ready = is_ready(node).await;
+    let ready = node.is_ready(None);
     json(ready_status(ready), &document!({ "ready": ready }))
 }
 
@@ -72,7 +72,7 @@ pub(super) fn model(node: &dyn Node, asked: ModelSelector<'_>) -> Response<Chunk
 pub(super) async fn model_ready(node: &dyn Node, asked: ModelSelector<'_>) -> Response<Chunks> {
     match node.model(asked) {
         Ok(model) => {
-            let ready = is_ready(node).await;
+            let ready = node.is_ready(Some(asked));
             let (name, version) = (model.name.as_str(), model.version.as_str());
             let document = document!({ "name": name, "version": version, "ready": ready });
             json(ready_status(ready), &document)

@@ -119,6 +119,11 @@ impl InferenceService for EchoNode {
         Self::catalog().find(asked).cloned()
     }
 
+    fn is_ready(&self, asked: Option<ModelSelector<'_>>) -> bool {
+        self.is_ready.load(Ordering::SeqCst)
+            && asked.is_none_or(|asked| Self::catalog().get(asked).is_some())
+    }
+
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
         Box::pin(async {
             self.in_flight.fetch_add(1, Ordering::SeqCst);
