@@ -39,6 +39,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("integration-tests", &["backend", "types"]),
+    ("fuzz", &["protocol", "repository", "types"]),
 ];
 
 /// Which of our crates may name crates from elsewhere that stand for a part of the system.

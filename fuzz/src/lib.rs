@@ -1,0 +1,163 @@
+//! What fuzzers call: one function for each decoder of bytes that come from outside.
+//!
+//! A decoder may refuse anything, but it must not panic, run on, or take memory out of proportion;
+//! and what it accepts, it must read to the same again after it was written. The seeds of each
+//! target run as a test, so that what a fuzzer once found stays found.
+
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::LazyLock;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use inferring_protocol::grpc::inference::ModelInferRequest;
+use inferring_protocol::rest::{Chunks, collect, plain, v2};
+use inferring_protocol::{grpc, npy};
+use inferring_repository::{ModelSettings, text_format};
+use inferring_types::{
+    Batching, ContentDigest, DataType, Deadline, Dimension, InferRequest, ModelMetadata, ModelName,
+    ModelVersion, NamedTensor, RequestId, ShapeSpec, TensorName, TensorSpec,
+};
+use prost::Message as _;
+
+/// A decoder under test.
+#[derive(Debug)]
+pub struct Target {
+    /// Its name.
+    pub name: &'static str,
+    /// Decodes once, and panics where the decoder breaks its word.
+    pub run: fn(&[u8]),
+    /// Where its seeds are, from the root of the repository.
+    seeds: &'static str,
+}
+
+/// All decoders of bytes from outside.
+pub const TARGETS: &[Target] = &[
+    Target { name: "plain", run: plain_request, seeds: "fuzz/corpus/plain" },
+    Target { name: "json", run: json_request, seeds: "fuzz/corpus/json" },
+    Target { name: "binary", run: binary_request, seeds: "fuzz/corpus/binary" },
+    Target { name: "response", run: response, seeds: "fuzz/corpus/response" },
+    Target { name: "grpc", run: grpc_request, seeds: "fuzz/corpus/grpc" },
+    Target { name: "pbtxt", run: pbtxt, seeds: "crates/repository/corpus/pbtxt" },
+    Target { name: "config-json", run: config_json, seeds: "fuzz/corpus/config-json" },
+    Target { name: "npy", run: npy_file, seeds: "crates/protocol/corpus/npy" },
+];
+
+impl Target {
+    /// The target of that name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        TARGETS.iter().find(|target| target.name == name)
+    }
+
+    /// The folder of its seeds.
+    pub fn seeds(&self) -> PathBuf {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+        root.expect("this crate is in a folder of the repository").join(self.seeds)
+    }
+}
+
+fn plain_request(data: &[u8]) {
+    if let Ok(request) = plain::decode_request(data, &MODEL) {
+        assert!(MODEL.arrange(vec![request.input]).is_ok(), "what is decoded fits the model");
+    }
+}
+
+fn json_request(data: &[u8]) {
+    v2_request(data, None);
+}
+
+/// The first two bytes say where the head ends, which may be a lie.
+fn binary_request(data: &[u8]) {
+    let Some((length, body)) = data.split_first_chunk::<2>() else { return };
+    v2_request(body, Some(usize::from(u16::from_le_bytes(*length))));
+}
+
+fn v2_request(body: &[u8], json_length: Option<usize>) {
+    let Ok(decoded) = v2::decode_request(&Bytes::copy_from_slice(body), json_length) else {
+        return;
+    };
+    let request = request(decoded.inputs, decoded.outputs);
+    let message = v2::encode_request(&request);
+    let again = v2::decode_request(&joined(message.body), message.json_length);
+    let again = again.expect("what was written is read");
+    assert_eq!(again.inputs, request.inputs);
+    assert_eq!(again.outputs, request.outputs);
+}
+
+fn response(data: &[u8]) {
+    let Some((length, body)) = data.split_first_chunk::<2>() else { return };
+    let json_length = Some(usize::from(u16::from_le_bytes(*length)));
+    let (id, model) = (RequestId::generate(), MODEL.name.clone());
+    let _ = v2::decode_response(&Bytes::copy_from_slice(body), json_length, id, model);
+}
+
+fn grpc_request(data: &[u8]) {
+    let Ok(message) = ModelInferRequest::decode(Bytes::copy_from_slice(data)) else { return };
+    if let Ok(decoded) = grpc::decode_request(message) {
+        let bytes: usize = decoded.inputs.iter().map(|input| input.tensor.data().len()).sum();
+        // An element of a few bits on the wire becomes at most 8 bytes.
+        assert!(bytes <= 8 * data.len(), "{bytes} bytes out of {}", data.len());
+    }
+}
+
+fn pbtxt(data: &[u8]) {
+    let _ = text_format::parse(data);
+    let _ = ModelSettings::from_pbtxt(data, &MODEL.name);
+}
+
+fn config_json(data: &[u8]) {
+    if let Ok(text) = str::from_utf8(data) {
+        let _ = ModelSettings::from_json(text, &MODEL.name);
+    }
+}
+
+fn npy_file(data: &[u8]) {
+    const LIMIT: usize = 1 << 20;
+    let _ = npy::npz::read(data, LIMIT);
+    let Ok(tensor) = npy::read(&Bytes::copy_from_slice(data)) else { return };
+    if let Ok(written) = npy::write(&tensor) {
+        let again = npy::read(&written.into()).expect("what was written is read");
+        assert_eq!((again.shape(), again.data()), (tensor.shape(), tensor.data()));
+    }
+}
+
+fn request(inputs: Vec<NamedTensor>, outputs: Vec<TensorName>) -> InferRequest {
+    InferRequest {
+        id: RequestId::generate(),
+        model: MODEL.name.clone(),
+        version: None,
+        inputs,
+        outputs,
+        deadline: Deadline::after(Instant::now(), Duration::from_secs(1)),
+    }
+}
+
+/// A whole body. It is in memory: reading it waits for nothing.
+fn joined(body: Chunks) -> Bytes {
+    let mut context = Context::from_waker(Waker::noop());
+    let Poll::Ready(Ok(bytes)) = pin!(collect(body, usize::MAX)).poll(&mut context) else {
+        panic!("a body in memory is read at once");
+    };
+    bytes
+}
+
+/// A model of one input with a dynamic dimension.
+static MODEL: LazyLock<ModelMetadata> = LazyLock::new(|| {
+    let spec = TensorSpec {
+        name: "x".into(),
+        datatype: DataType::Fp32,
+        shape: ShapeSpec::new([Dimension::Dynamic(None)]),
+    };
+    ModelMetadata {
+        name: "model".parse::<ModelName>().expect("a plain word names a model"),
+        version: ModelVersion::first(),
+        aliases: Vec::new(),
+        digest: ContentDigest::of(b"model"),
+        size_bytes: 0,
+        inputs: vec![spec.clone()],
+        outputs: vec![spec],
+        batching: Batching::Alone { reason: String::new() },
+        batch_size_max: 0,
+    }
+});
