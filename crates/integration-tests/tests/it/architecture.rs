@@ -56,6 +56,8 @@ const GUARDED: &[(&str, &[&str])] = &[
         &["protocol", "repository", "server", "client", "loadgen", "cli", "integration-tests"],
     ),
     ("tokio", &["worker", "gateway", "client", "server", "loadgen", "cli"]),
+    ("prost", &["protocol", "fuzz"]),
+    ("tonic", &["protocol", "server"]),
     ("ureq", &["integration-tests"]),
 ];
 

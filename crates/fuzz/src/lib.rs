@@ -34,13 +34,13 @@ pub struct Target {
 
 /// All decoders of bytes from outside.
 pub const TARGETS: &[Target] = &[
-    Target { name: "plain", run: plain_request, seeds: "fuzz/corpus/plain" },
-    Target { name: "json", run: json_request, seeds: "fuzz/corpus/json" },
-    Target { name: "binary", run: binary_request, seeds: "fuzz/corpus/binary" },
-    Target { name: "response", run: response, seeds: "fuzz/corpus/response" },
-    Target { name: "grpc", run: grpc_request, seeds: "fuzz/corpus/grpc" },
+    Target { name: "plain", run: plain_request, seeds: "crates/fuzz/corpus/plain" },
+    Target { name: "json", run: json_request, seeds: "crates/fuzz/corpus/json" },
+    Target { name: "binary", run: binary_request, seeds: "crates/fuzz/corpus/binary" },
+    Target { name: "response", run: response, seeds: "crates/fuzz/corpus/response" },
+    Target { name: "grpc", run: grpc_request, seeds: "crates/fuzz/corpus/grpc" },
     Target { name: "pbtxt", run: pbtxt, seeds: "crates/repository/corpus/pbtxt" },
-    Target { name: "config-json", run: config_json, seeds: "fuzz/corpus/config-json" },
+    Target { name: "config-json", run: config_json, seeds: "crates/fuzz/corpus/config-json" },
     Target { name: "npy", run: npy_file, seeds: "crates/protocol/corpus/npy" },
 ];
 
@@ -52,8 +52,7 @@ impl Target {
 
     /// The folder of its seeds.
     pub fn seeds(&self) -> PathBuf {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-        root.expect("this crate is in a folder of the repository").join(self.seeds)
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(self.seeds)
     }
 }
 
