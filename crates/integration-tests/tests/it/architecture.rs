@@ -56,8 +56,8 @@ const GUARDED: &[(&str, &[&str])] = &[
         &["protocol", "repository", "server", "client", "loadgen", "cli", "integration-tests"],
     ),
     ("tokio", &["worker", "gateway", "client", "server", "loadgen", "cli"]),
-    ("prost", &["protocol", "fuzz"]),
-    ("tonic", &["protocol", "server"]),
+    ("prost", &["protocol", "fuzz", "integration-tests"]),
+    ("tonic", &["protocol", "server", "integration-tests"]),
     ("ureq", &["integration-tests"]),
 ];
 
