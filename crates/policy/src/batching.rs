@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 pub struct BatchingConfig {
     /// The most rows in one run; a single job that is bigger runs alone.
     pub rows_max: usize,
+    /// Rows that need not wait for more, though more would have room.
+    pub rows_enough: usize,
     /// The longest that a job waits for company.
     pub delay_max: Duration,
     /// Whether an idle instance runs what there is instead of waiting for more.
@@ -20,14 +22,19 @@ pub struct BatchingConfig {
 
 impl Default for BatchingConfig {
     fn default() -> Self {
-        Self { rows_max: 32, delay_max: Duration::from_millis(20), dispatch_when_idle: true }
+        Self {
+            rows_max: 32,
+            rows_enough: 32,
+            delay_max: Duration::from_millis(20),
+            dispatch_when_idle: true,
+        }
     }
 }
 
 /// Why a batch leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DispatchReason {
-    /// It cannot grow.
+    /// It cannot grow, or need not.
     Full,
     /// Its oldest job has waited as long as it may.
     Timeout,
@@ -49,7 +56,7 @@ pub enum Plan {
 ///
 /// A batch that is full and late counts as full: more waiting would not have made it bigger.
 pub fn plan(config: &BatchingConfig, rows_waiting: usize, oldest: Instant, now: Instant) -> Plan {
-    if rows_waiting >= config.rows_max {
+    if rows_waiting >= config.rows_max.min(config.rows_enough) {
         Plan::Dispatch(DispatchReason::Full)
     } else if now.saturating_duration_since(oldest) >= config.delay_max {
         Plan::Dispatch(DispatchReason::Timeout)
@@ -116,6 +123,9 @@ mod tests {
             (waits, 1, 21 * MILLISECOND, timeout),
             (waits, 32, Duration::ZERO, full),
             (waits, 33, 21 * MILLISECOND, full),
+            (BatchingConfig { rows_enough: 8, ..waits }, 7, Duration::ZERO, wait),
+            (BatchingConfig { rows_enough: 8, ..waits }, 8, Duration::ZERO, full),
+            (BatchingConfig { rows_enough: 99, ..waits }, 32, Duration::ZERO, full),
         ] {
             let planned = plan(&config, rows_waiting, oldest, oldest + waited);
             assert_eq!(planned, expected, "{rows_waiting} rows after {waited:?}, {config:?}");

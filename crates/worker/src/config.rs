@@ -96,6 +96,7 @@ impl QueueConfig {
     pub(crate) fn policy(&self) -> BatchingConfig {
         BatchingConfig {
             rows_max: self.size_max.get(),
+            rows_enough: self.size_max.get(),
             delay_max: self.delay_max,
             dispatch_when_idle: self.dispatch_when_idle,
         }

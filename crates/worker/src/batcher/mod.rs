@@ -75,12 +75,14 @@ struct Queue {
 
 impl Batcher {
     /// A batcher for a model whose rows lie along `axes`; for one that does not join rows where
-    /// there are none.
-    pub(crate) fn new(config: &QueueConfig, axes: Option<&RowAxes>) -> Self {
+    /// there are none. Batches of one of the `preferred` sizes wait for no more.
+    pub(crate) fn new(config: &QueueConfig, preferred: &[u64], axes: Option<&RowAxes>) -> Self {
         let policy = config.policy();
+        let enough = preferred.iter().min().and_then(|&rows| usize::try_from(rows).ok());
         Self {
             policy: BatchingConfig {
                 rows_max: if axes.is_some() { policy.rows_max } else { 1 },
+                rows_enough: enough.unwrap_or(policy.rows_enough),
                 ..policy
             },
             axes: axes.cloned().map(Arc::new),
@@ -265,7 +267,7 @@ mod tests {
         fn new(config: &QueueConfig, joins_rows: bool) -> Self {
             let cache = ResultCache::new(&CacheConfig::default());
             let axes = joins_rows.then(|| RowAxes::first(1, 1));
-            Self { batcher: Batcher::new(config, axes.as_ref()), cache, jobs: 0 }
+            Self { batcher: Batcher::new(config, &[], axes.as_ref()), cache, jobs: 0 }
         }
 
         fn submit(&mut self, shape: [u64; 2], timeout: Duration) -> Ticket {

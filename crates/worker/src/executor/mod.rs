@@ -117,8 +117,10 @@ impl Executor {
             sessions.push(backend.load(&version.path, &serving.load)?.session);
         }
         let tenant = Tenant::new(serving.sharing(first.deterministic));
+        let preferred = &serving.preferred_batch_sizes;
+        let batcher = Batcher::new(&serving.queue, preferred, description.batching.axes());
         let executor = Self {
-            batcher: Arc::new(Batcher::new(&serving.queue, description.batching.axes())),
+            batcher: Arc::new(batcher),
             statistics: Arc::new(Statistics::new(name.clone(), version.version.clone())),
             tenant,
             key_prefix: key_prefix(&description, &device, serving),

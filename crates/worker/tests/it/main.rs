@@ -12,6 +12,8 @@ mod fixture;
 mod folder;
 mod lifecycle;
 mod loading;
+mod per_model;
 mod proof;
 mod sharing;
 mod swapping;
+mod watching;
