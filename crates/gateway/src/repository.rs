@@ -57,6 +57,7 @@ impl ModelRepository for Gateway {
         model: Option<ModelSelector<'a>>,
     ) -> BoxFuture<'a, Result<Vec<ModelStatistics>, ServiceError>> {
         Box::pin(async move {
+            model.map(|model| self.model(model)).transpose()?;
             let membership = self.membership();
             let limit = self.config().repository.timeout;
             let answers = ask_all(&membership, limit, |worker| worker.statistics(model)).await?;

@@ -89,5 +89,5 @@ async fn statistics_are_those_of_all_workers_together() {
     let config = fleet.gateway.config(asked).await.unwrap();
     assert_eq!(config.name, name);
     let absent = fleet.gateway.statistics(Some(ModelSelector::named("absent"))).await;
-    assert_eq!(absent.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(absent.unwrap_err().to_string(), "no model `absent` (served here: m)");
 }
