@@ -57,7 +57,7 @@ fn encode_batching(config: &ModelConfig) -> SchedulingChoice {
 fn encode_instances(config: &ModelConfig) -> ModelInstanceGroup {
     let on_gpu = !config.device.provider.starts_with("CPU");
     ModelInstanceGroup {
-        name: config.name.to_string(),
+        name: format!("{}_0", config.name),
         count: saturated(config.instances as u64),
         gpus: Vec::new(),
         kind: if on_gpu { Kind::Gpu } else { Kind::Cpu }.into(),

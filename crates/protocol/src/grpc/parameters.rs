@@ -35,6 +35,18 @@ pub(super) fn microseconds(
     Ok((value > 0).then(|| Duration::from_micros(value)))
 }
 
+/// Whether a parameter is there and says more than nothing: 0, false or an empty text.
+pub(super) fn is_given(parameters: &Parameters, name: &str) -> bool {
+    match choice(parameters, name) {
+        None => false,
+        Some(ParameterChoice::BoolParam(value)) => *value,
+        Some(ParameterChoice::Int64Param(value)) => *value != 0,
+        Some(ParameterChoice::Uint64Param(value)) => *value != 0,
+        Some(ParameterChoice::DoubleParam(value)) => *value != 0.0,
+        Some(ParameterChoice::StringParam(value)) => !value.is_empty(),
+    }
+}
+
 pub(super) fn text(value: &str) -> InferParameter {
     InferParameter { parameter_choice: Some(ParameterChoice::StringParam(value.to_owned())) }
 }

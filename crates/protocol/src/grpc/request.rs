@@ -7,9 +7,10 @@ use inferring_types::{
     Blame, DataType, ErrorKind, NamedTensor, RequestId, ServiceError, Shape, Tensor, TensorName,
 };
 
+use super::contents;
 use super::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use super::inference::{InferTensorContents, ModelInferRequest};
-use super::{contents, parameters};
+use super::parameters::{self, Parameters};
 
 /// A decoded request, its tensors not yet held against a model.
 #[derive(Debug)]
@@ -42,8 +43,8 @@ pub enum TensorForm {
 ///
 /// # Errors
 /// `InvalidArgument`: a negative dimension, elements that do not fit datatype and shape, raw and
-/// typed elements in one request, a parameter of the wrong type. `Unimplemented`: shared memory
-/// and classification.
+/// typed elements in one request, a parameter of the wrong type. `Unimplemented`: shared memory,
+/// classification and sequences.
 pub fn decode_request(request: ModelInferRequest) -> Result<DecodedRequest, ServiceError> {
     let ModelInferRequest { id, parameters, inputs, outputs, raw_input_contents: raw, .. } =
         request;
@@ -53,6 +54,7 @@ pub fn decode_request(request: ModelInferRequest) -> Result<DecodedRequest, Serv
             id.parse().map_err(|error| ServiceError::invalid(format!("field `id`: {error}")))?,
         ),
     };
+    refuse_sequence(&parameters)?;
     let is_typed = inputs.iter().any(|input| input.contents.is_some()) && raw.is_empty();
     let form = match parameters::boolean(&parameters, "binary_data_output")? {
         Some(false) => TensorForm::Typed,
@@ -88,9 +90,8 @@ fn decode_inputs(
 fn decode_input(input: InferInputTensor, raw: Option<Bytes>) -> Result<NamedTensor, ServiceError> {
     let InferInputTensor { name, datatype, shape, parameters, contents } = input;
     let wrong = |what: String| ServiceError::invalid(format!("tensor `{name}`: {what}"));
-    if parameters.contains_key("shared_memory_region") {
-        return Err(unimplemented(format!("tensor `{name}`: shared memory is not supported")));
-    }
+    refuse_shared_memory(&parameters)
+        .map_err(|what| unimplemented(format!("tensor `{name}`: {what}")))?;
     let datatype: DataType = datatype.parse().map_err(|error| wrong(format!("{error}")))?;
     let shape = decode_shape(&shape).map_err(wrong)?;
     let data = match (raw, contents) {
@@ -118,14 +119,40 @@ fn decode_shape(sizes: &[i64]) -> Result<Shape, String> {
 
 fn decode_output(output: InferRequestedOutputTensor) -> Result<TensorName, ServiceError> {
     let InferRequestedOutputTensor { name, parameters } = output;
-    for (parameter, what) in
-        [("classification", "classification"), ("shared_memory_region", "shared memory")]
-    {
-        if parameters.contains_key(parameter) {
-            return Err(unimplemented(format!("output `{name}`: {what} is not supported")));
-        }
-    }
+    refuse_shared_memory(&parameters)
+        .and_then(|()| refuse_classification(&parameters))
+        .map_err(|what| unimplemented(format!("output `{name}`: {what}")))?;
     Ok(name.as_str().into())
+}
+
+/// Refuses the parameters that say that a tensor is not in the message.
+fn refuse_shared_memory(parameters: &Parameters) -> Result<(), &'static str> {
+    if parameters.keys().any(|name| name.starts_with("shared_memory_")) {
+        return Err("shared memory is not supported: send tensors in the message");
+    }
+    Ok(())
+}
+
+/// Refuses to turn an output into the labels of its largest elements.
+fn refuse_classification(parameters: &Parameters) -> Result<(), &'static str> {
+    if parameters::is_given(parameters, "classification") {
+        return Err(
+            "parameter `classification` is not supported: ask for the output itself and sort it",
+        );
+    }
+    Ok(())
+}
+
+/// Refuses to be the state between requests: answering as if there were none would be wrong.
+fn refuse_sequence(parameters: &Parameters) -> Result<(), ServiceError> {
+    if parameters::is_given(parameters, "sequence_id") {
+        return Err(unimplemented(
+            "parameter `sequence_id`: sequences are not supported, each request stands alone: \
+             keep a model's state in its inputs and outputs"
+                .to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 fn unimplemented(message: String) -> ServiceError {
@@ -286,12 +313,28 @@ mod tests {
         request.inputs[0].parameters = shared.parameters.clone();
         let error = decode_request(request).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unimplemented);
-        assert_eq!(error.to_string(), "tensor `x`: shared memory is not supported");
+        assert_eq!(
+            error.to_string(),
+            "tensor `x`: shared memory is not supported: send tensors in the message"
+        );
         let mut request = of(vec![], &[]);
         let classes = with("classification", ParameterChoice::Int64Param(3)).parameters;
         let output = InferRequestedOutputTensor { name: "y".into(), parameters: classes };
         request.outputs.push(output);
         let error = decode_request(request).unwrap_err();
-        assert_eq!(error.to_string(), "output `y`: classification is not supported");
+        assert_eq!(
+            error.to_string(),
+            "output `y`: parameter `classification` is not supported: ask for the output itself \
+             and sort it"
+        );
+        for (id, is_refused) in [
+            (ParameterChoice::Int64Param(7), true),
+            (ParameterChoice::StringParam("s".into()), true),
+            // What clients send that know no sequences.
+            (ParameterChoice::Int64Param(0), false),
+            (ParameterChoice::StringParam(String::new()), false),
+        ] {
+            assert_eq!(decode_request(with("sequence_id", id)).is_err(), is_refused);
+        }
     }
 }

@@ -167,7 +167,7 @@ fn refuse(service: &str, method: &str) -> Status {
     }
     let what = match method {
         _ if method.starts_with("SystemSharedMemory") || method.starts_with("CudaSharedMemory") => {
-            "shared memory is not supported: send tensors in the request"
+            "shared memory is not supported: send tensors in the message"
         }
         "TraceSetting" => "tracing cannot be set by a request",
         "LogSettings" => "logging cannot be set by a request",
@@ -228,7 +228,7 @@ mod tests {
                 "inference.GRPCInferenceService",
                 "SystemSharedMemoryStatus",
                 "`SystemSharedMemoryStatus`: shared memory is not supported: send tensors in the \
-                 request",
+                 message",
             ),
             (
                 "inference.GRPCInferenceService",
