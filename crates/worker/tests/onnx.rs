@@ -4,6 +4,10 @@
 //! These tests need ONNX Runtime's shared library and fail without it, saying how to get it.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+#[path = "../../backend/tests/it/onnx.rs"]
+#[expect(dead_code, reason = "shared with tests that write more kinds of models")]
+mod onnx;
+
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -14,11 +18,12 @@ use inferring_backend::ort::{Device, OrtBackend, OrtConfig};
 use inferring_backend::{Backend as _, LoadOptions};
 use inferring_repository::Repository;
 use inferring_types::{
-    Blame, DataType, Deadline, Dimension, ErrorKind, InferRequest, InferenceService as _,
-    ModelSelector, NamedTensor, NodeStatus, RequestId, Shape, StatusSource as _, Tensor,
-    TensorSpec,
+    Blame, CacheOutcome, DataType, Deadline, Dimension, ErrorKind, InferRequest,
+    InferenceService as _, ModelSelector, NamedTensor, NodeStatus, RequestId, Shape,
+    StatusSource as _, Tensor, TensorSpec,
 };
 use inferring_worker::{BatchingMode, CacheConfig, QueueConfig, Worker, WorkerConfig};
+use onnx::{Message, Size};
 
 /// The backend of this process, on the CPU.
 fn backend() -> OrtBackend {
@@ -236,4 +241,135 @@ async fn outputs_asked_for_by_name_come_in_the_models_order() {
         let answer = worker.infer(InferRequest { outputs, ..request.clone() }).await.unwrap();
         assert_eq!(&answer.outputs[..], expected, "{asked:?}");
     }
+}
+
+/// A worker over one model `m` of these bytes and settings.
+fn worker_over(model: &[u8], settings: &str, config: &WorkerConfig) -> Arc<Worker> {
+    let folder = tempfile::tempdir().unwrap();
+    let version = folder.path().join("m/1");
+    std::fs::create_dir_all(&version).unwrap();
+    std::fs::write(version.join("model.onnx"), model).unwrap();
+    std::fs::write(folder.path().join("m/config.toml"), settings).unwrap();
+    let repository = Repository::open([folder.path()]).unwrap();
+    Worker::start("worker".into(), repository, Arc::new(backend()), config).unwrap()
+}
+
+/// What a recurrent model looks like from outside: `x` `[B,S]`, `state` `[2,B,3]` and a scalar
+/// `rate` give `y` `[B,S]` and the `next` state.
+fn recurrent() -> Vec<u8> {
+    let (float, integer) = (onnx::element(DataType::Fp32), onnx::element(DataType::Int64));
+    let rows = || onnx::tensor(float, &[Size::Symbol("B"), Size::Symbol("S")]);
+    let state = || onnx::tensor(float, &[Size::Fixed(2), Size::Symbol("B"), Size::Fixed(3)]);
+    let sum = |from: &str, to: &str, axes: &str, keep: u64| {
+        onnx::node("ReduceSum", &[from, axes], &[to]).attribute("keepdims", keep)
+    };
+    let axes = |axes: &[i64]| {
+        let bytes: Vec<u8> = axes.iter().flat_map(|axis| axis.to_le_bytes()).collect();
+        onnx::constant(integer, &[axes.len() as u64], &bytes)
+    };
+    let weights: [Message; 3] = [
+        axes(&[0, 2]).text(8, "of_state"),
+        axes(&[1]).text(8, "of_row"),
+        axes(&[1]).text(8, "back"),
+    ];
+    onnx::model_with_weights(
+        &[
+            sum("state", "memory", "of_state", 0),
+            onnx::node("Unsqueeze", &["memory", "back"], &["column"]),
+            onnx::node("Cast", &["rate"], &["factor"]).attribute("to", float),
+            onnx::node("Mul", &["x", "factor"], &["scaled"]),
+            onnx::node("Add", &["scaled", "column"], &["y"]),
+            sum("x", "energy", "of_row", 1),
+            onnx::node("Add", &["state", "energy"], &["next"]),
+        ],
+        &[("x", rows()), ("state", state()), ("rate", onnx::tensor(integer, &[]))],
+        &[("y", rows()), ("next", state())],
+        &weights,
+    )
+}
+
+fn step(rows: &[[f32; 4]], state: f32, rate: i64) -> InferRequest {
+    let count = rows.len() as u64;
+    let states: Vec<f32> = (0..6 * count).map(|n| state + n as f32).collect();
+    let rate = Tensor::new(DataType::Int64, Shape::default(), rate.to_le_bytes().to_vec().into());
+    let inputs = [
+        ("x", Tensor::from_f32([count, 4].into(), rows.as_flattened()).unwrap()),
+        ("state", Tensor::from_f32([2, count, 3].into(), &states).unwrap()),
+        ("rate", rate.unwrap()),
+    ];
+    InferRequest {
+        id: RequestId::generate(),
+        model: "m".parse().unwrap(),
+        version: None,
+        inputs: inputs.map(|(name, tensor)| NamedTensor::new(name.into(), tensor)).into(),
+        outputs: Vec::new(),
+        deadline: Deadline::after(Instant::now(), Duration::from_secs(300)),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_recurrent_model_is_proved_and_joined_along_declared_axes() {
+    let axes = "[inputs.state]\nbatch_axis = 1\n[outputs.next]\nbatch_axis = 1";
+    let patient = QueueConfig { dispatch_when_idle: false, ..QueueConfig::default() };
+    let together = worker_over(&recurrent(), axes, &uncached(patient));
+    let batching = together.model(ModelSelector::default()).unwrap().batching.clone();
+    assert!(batching.joins_rows() && batching.reason().contains("proved"), "{batching:?}");
+    let alone = worker_over(&recurrent(), "", &uncached(QueueConfig::default()));
+    assert!(!alone.model(ModelSelector::default()).unwrap().batching.joins_rows());
+
+    let request = |n: u8| {
+        let rows = (0..1 + n % 3).map(|row| [f32::from(n), f32::from(row), 1.0, 0.5]);
+        step(&rows.collect::<Vec<_>>(), f32::from(n), i64::from(8 + n % 2))
+    };
+    let joined: Vec<_> = (0..24)
+        .map(|n| {
+            let worker = together.clone();
+            tokio::spawn(async move { worker.infer(request(n)).await.unwrap() })
+        })
+        .collect();
+    let mut shared = 0;
+    for (n, joined) in (0..24).zip(joined) {
+        let (lone, joined) = (alone.infer(request(n)).await.unwrap(), joined.await.unwrap());
+        for (lone, joined) in lone.outputs.iter().zip(joined.outputs.iter()) {
+            assert_alike("recurrent", &lone.tensor, &joined.tensor);
+        }
+        shared += usize::from(joined.served.batch_size > u32::from(1 + n % 3));
+    }
+    assert!(shared > 0, "no request shared a run");
+}
+
+#[tokio::test]
+async fn a_model_that_draws_numbers_draws_anew_for_each_request() {
+    let float = onnx::element(DataType::Fp32);
+    let shape = || onnx::tensor(float, &[Size::Symbol("N"), Size::Fixed(8)]);
+    let model = onnx::model(
+        &[onnx::node("RandomNormalLike", &["x"], &["y"])],
+        &[("x", shape())],
+        &[("y", shape())],
+    );
+    let worker = worker_over(&model, "", &WorkerConfig::default());
+    let ask = || async {
+        let zeros = Tensor::from_f32([1, 8].into(), &[0.0; 8]).unwrap();
+        let inputs = vec![NamedTensor::new("x".into(), zeros)];
+        worker.infer(InferRequest { inputs, ..step(&[], 0.0, 0) }).await.unwrap()
+    };
+    let (one, other) = (ask().await, ask().await);
+    assert_eq!([one.served.cache, other.served.cache], [CacheOutcome::Computed; 2]);
+    assert_ne!(one.outputs[0].tensor, other.outputs[0].tensor);
+}
+
+/// Several loads at once into one engine, as at the start of a worker over a large folder.
+#[test]
+fn many_models_are_loaded_side_by_side() {
+    let folder = tempfile::tempdir().unwrap();
+    for number in 0..24 {
+        let version = folder.path().join(format!("m{number}/1"));
+        std::fs::create_dir_all(&version).unwrap();
+        std::fs::copy(path("tiny_mlp"), version.join("model.onnx")).unwrap();
+    }
+    let repository = Repository::open([folder.path()]).unwrap();
+    let config = WorkerConfig::default();
+    let worker = Worker::start("worker".into(), repository, Arc::new(backend()), &config).unwrap();
+    assert!(worker.models().iter().all(|model| model.batching.joins_rows()));
+    assert_eq!(worker.models().len(), 24);
 }
