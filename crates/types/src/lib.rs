@@ -38,7 +38,7 @@ pub use service::{BoxFuture, InferenceService, StatusSource};
 pub use shape::{Dimension, Shape, ShapeSpec};
 pub use status::{
     BackendStatus, BatchStatus, BreakerState, BreakerStatus, CacheStatus, DeviceStatus,
-    EndpointStatus, GatewayStatus, ModelStatus, NodeStatus, WorkerStatus,
+    EndpointStatus, GatewayStatus, LoadStatus, ModelStatus, NodeStatus, WorkerStatus,
 };
 pub use tensor::{NamedTensor, Tensor, TensorError};
 pub use version::{InvalidVersion, ModelSelector, ModelVersion};

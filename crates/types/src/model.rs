@@ -373,14 +373,8 @@ mod tests {
                 vec![tensor("a", &[1, 1]), tensor("b", &[1, 2]), tensor("a", &[1, 1])],
                 "input `a` is given more than once",
             ),
-            (
-                vec![tensor("a", &[1, 1]), tensor("a", &[1, 1])],
-                "input `a` is given more than once",
-            ),
-            (
-                vec![tensor("b", &[1, 2]), tensor("b", &[1, 2])],
-                "input `b` is given more than once",
-            ),
+            (vec![tensor("a", &[1, 1]), tensor("a", &[1, 1])], "input `a` is given more than once"),
+            (vec![tensor("b", &[1, 2]), tensor("b", &[1, 2])], "input `b` is given more than once"),
             (
                 vec![tensor("a", &[1, 1]), tensor("b", &[2, 2])],
                 "inputs of model `m` must have equally many rows: `a` has shape [1,1], `b` [2,2]",

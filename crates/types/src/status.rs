@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{ModelMetadata, WorkerId};
+use crate::{ModelMetadata, ModelName, WorkerId};
 
 /// The state of a node, whichever kind it is.
 #[derive(Debug, Clone)]
@@ -39,6 +39,8 @@ pub struct WorkerStatus {
     pub batches: BatchStatus,
     /// The loaded models; the first is the default one.
     pub models: Vec<ModelStatus>,
+    /// How loading went, of every model that is known.
+    pub loads: Vec<LoadStatus>,
     /// What executes them.
     pub backend: BackendStatus,
     /// Resident memory of the process, in bytes; `None` where the system does not tell.
@@ -115,6 +117,17 @@ pub struct ModelStatus {
     pub device: DeviceStatus,
     /// Its runs.
     pub batches: BatchStatus,
+}
+
+/// How often loading a model succeeded and failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadStatus {
+    /// The model.
+    pub model: ModelName,
+    /// Loads that succeeded.
+    pub succeeded: u64,
+    /// Loads that failed.
+    pub failed: u64,
 }
 
 /// Where a model runs.

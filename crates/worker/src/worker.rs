@@ -182,6 +182,7 @@ impl Worker {
             cache: self.cache.status(),
             batches,
             models,
+            loads: self.registry.loads(),
             backend: self.backend.clone(),
             resident_memory_bytes: resident_memory_bytes(),
         }

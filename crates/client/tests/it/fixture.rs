@@ -202,6 +202,7 @@ fn health() -> Vec<u8> {
             library: None,
             found_by: None,
         },
+        loads: Vec::new(),
         resident_memory_bytes: None,
     };
     serde_json::to_vec(&WorkerHealth::from(&status)).unwrap()

@@ -253,6 +253,7 @@ impl StatusSource for FakeWorker {
                     library: None,
                     found_by: None,
                 },
+                loads: Vec::new(),
                 resident_memory_bytes: None,
             })))
         })

@@ -177,6 +177,7 @@ impl State {
                 library: None,
                 found_by: None,
             },
+            loads: Vec::new(),
             resident_memory_bytes: None,
         })
             .into()

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use inferring_types::{
     BackendStatus, BatchStatus, CacheStatus, DeviceStatus, EndpointStatus, GatewayStatus,
-    ModelStatus, ServiceError, WorkerStatus,
+    LoadStatus, ModelStatus, ServiceError, WorkerStatus,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,8 @@ pub struct WorkerHealth {
     /// The default model's execution provider.
     provider: Option<String>,
     models: Vec<ModelHealth>,
+    #[serde(default)]
+    loads: Vec<LoadDocument>,
     backend: BackendDocument,
     memory_bytes: Option<u64>,
 }
@@ -100,6 +102,7 @@ impl From<&WorkerStatus> for WorkerHealth {
             model: default.map(|model| model.metadata.name.to_string()),
             provider: default.map(|model| model.device.provider.clone()),
             models: status.models.iter().map(ModelHealth::from).collect(),
+            loads: status.loads.iter().map(LoadDocument::from).collect(),
             backend: BackendDocument {
                 name: status.backend.name.clone(),
                 version: status.backend.version.clone(),
@@ -139,6 +142,11 @@ impl TryFrom<WorkerHealth> for WorkerStatus {
                 .into_iter()
                 .map(ModelStatus::try_from)
                 .collect::<Result<Vec<_>, _>>()?,
+            loads: health
+                .loads
+                .into_iter()
+                .map(LoadStatus::try_from)
+                .collect::<Result<Vec<_>, _>>()?,
             backend: BackendStatus {
                 name: health.backend.name,
                 version: health.backend.version,
@@ -147,6 +155,31 @@ impl TryFrom<WorkerHealth> for WorkerStatus {
             },
             resident_memory_bytes: health.memory_bytes,
         })
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct LoadDocument {
+    model: String,
+    succeeded: u64,
+    failed: u64,
+}
+
+impl From<&LoadStatus> for LoadDocument {
+    fn from(status: &LoadStatus) -> Self {
+        let LoadStatus { model, succeeded, failed } = status;
+        Self { model: model.to_string(), succeeded: *succeeded, failed: *failed }
+    }
+}
+
+impl TryFrom<LoadDocument> for LoadStatus {
+    type Error = ServiceError;
+
+    fn try_from(document: LoadDocument) -> Result<Self, ServiceError> {
+        let model = document.model.parse().map_err(|error| {
+            ServiceError::failed("a worker names a model that cannot be one").caused_by(error)
+        })?;
+        Ok(Self { model, succeeded: document.succeeded, failed: document.failed })
     }
 }
 
@@ -383,6 +416,7 @@ mod tests {
                 library: None,
                 found_by: None,
             },
+            loads: Vec::new(),
             resident_memory_bytes: Some(1 << 20),
         };
         let text = serde_json::to_string(&WorkerHealth::from(&status)).unwrap();

@@ -2,6 +2,7 @@
 
 mod body;
 mod infer;
+mod metrics;
 mod offload;
 mod openapi;
 mod repository;
@@ -81,6 +82,7 @@ async fn answer_to(
         Route::Index => repository::index(node, config, head, body).await,
         Route::Load { name } => repository::load(node, config, &name, head, body).await,
         Route::Unload { name } => repository::unload(node, config, &name, head, body).await,
+        Route::Metrics => metrics::metrics(node).await,
         Route::OpenApi => openapi::document(),
         Route::Unsupported(what) => {
             let error = ServiceError::new(ErrorKind::Unimplemented, Blame::Client, what);

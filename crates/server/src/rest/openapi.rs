@@ -71,11 +71,12 @@ mod tests {
             Route::Load { .. } => 13,
             Route::Unload { .. } => 14,
             Route::OpenApi => 15,
+            Route::Metrics => 16,
             Route::Unsupported(_) => KINDS,
         }
     }
 
-    const KINDS: usize = 16;
+    const KINDS: usize = 17;
 
     #[test]
     fn every_path_leads_to_a_route_and_every_route_has_a_path() {

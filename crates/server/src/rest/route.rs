@@ -16,6 +16,8 @@ pub(super) enum Route<'a> {
     Health,
     /// The node's statistics.
     Stats,
+    /// The node's metrics, for Prometheus.
+    Metrics,
     /// Whether the process answers.
     Live,
     /// Whether the node takes requests.
@@ -100,12 +102,13 @@ pub(super) fn find<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, Rout
 }
 
 /// The paths there are. `[..]` is a part that may be left out.
-pub(super) const PATHS: [&str; 19] = [
+pub(super) const PATHS: [&str; 20] = [
     "/infer",
     "/models/{model}/infer",
     "/models/{model}/versions/{version}/infer",
     "/health",
     "/stats",
+    "/metrics",
     "/v2",
     "/v2/health/live",
     "/v2/health/ready",
@@ -127,6 +130,7 @@ fn find_path(path: &str) -> Option<Route<'_>> {
         "/infer" => return Some(Route::PlainInfer(Asked::default())),
         "/health" => return Some(Route::Health),
         "/stats" => return Some(Route::Stats),
+        "/metrics" => return Some(Route::Metrics),
         "/openapi.json" => return Some(Route::OpenApi),
         _ => {}
     }
@@ -165,8 +169,7 @@ fn find_v2<'a>(segments: &[&'a str]) -> Option<Route<'a>> {
         )),
         ["trace", "setting"] => Some(Route::Unsupported(TRACING)),
         ["logging"] => Some(Route::Unsupported(
-            "the log is not set over the network: start with --set or the environment variable of \
-             the log filter",
+            "what is logged is not set over the network, but when the program starts",
         )),
         _ => None,
     }

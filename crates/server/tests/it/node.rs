@@ -157,6 +157,7 @@ impl StatusSource for EchoNode {
                 library: None,
                 found_by: None,
             },
+            loads: Vec::new(),
             resident_memory_bytes: None,
         };
         Box::pin(async { Ok(NodeStatus::Worker(Box::new(status))) })

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 
-use inferring_types::{IndexEntry, ModelName, ModelState, ModelVersion};
+use inferring_types::{IndexEntry, LoadStatus, ModelName, ModelState, ModelVersion};
 
 use super::Catalog;
 use crate::cache::Tenant;
@@ -28,6 +28,8 @@ struct Entry {
     /// Why its last load failed, where no version is at fault.
     reason: String,
     in_repository: bool,
+    loads: u64,
+    failed_loads: u64,
 }
 
 /// One version, beside whether it is served.
@@ -80,6 +82,7 @@ impl Book {
         reason: &str,
     ) {
         let entry = self.entry(name);
+        entry.failed_loads += 1;
         entry.end_loading();
         match version {
             Some(version) => {
@@ -99,6 +102,7 @@ impl Book {
     ) -> Vec<Arc<Executor>> {
         let entry = self.entry(name);
         entry.end_loading();
+        entry.loads += u64::from(!models.is_empty());
         entry.reason.clear();
         entry.versions.values_mut().for_each(|state| state.reason.clear());
         for model in &models {
@@ -147,6 +151,15 @@ impl Book {
 
     pub(super) fn index(&self) -> Vec<IndexEntry> {
         self.in_order().into_iter().flat_map(|(name, entry)| entry.index(name)).collect()
+    }
+
+    pub(super) fn loads(&self) -> Vec<LoadStatus> {
+        let status = |(name, entry): (&ModelName, &Entry)| LoadStatus {
+            model: name.clone(),
+            succeeded: entry.loads,
+            failed: entry.failed_loads,
+        };
+        self.in_order().into_iter().map(status).collect()
     }
 
     fn in_order(&self) -> Vec<(&ModelName, &Entry)> {

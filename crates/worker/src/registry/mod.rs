@@ -10,7 +10,7 @@ mod book;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
-use inferring_types::{IndexEntry, ModelCatalog, ModelName, ModelVersion};
+use inferring_types::{IndexEntry, LoadStatus, ModelCatalog, ModelName, ModelVersion};
 use parking_lot::Mutex;
 
 use crate::cache::Tenant;
@@ -42,6 +42,11 @@ impl Registry {
     /// Every version of every model that is known.
     pub(crate) fn index(&self) -> Vec<IndexEntry> {
         self.book.lock().index()
+    }
+
+    /// How loading went, of every model that is known.
+    pub(crate) fn loads(&self) -> Vec<LoadStatus> {
+        self.book.lock().loads()
     }
 
     /// Whether a model is known, served or not.

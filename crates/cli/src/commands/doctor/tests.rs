@@ -486,6 +486,7 @@ fn worker(number: u32) -> WorkerStatus {
             batches: BatchStatus::default(),
         }],
         backend: engine().status,
+        loads: Vec::new(),
         resident_memory_bytes: Some(48 << 20),
     }
 }

@@ -1,0 +1,328 @@
+//! The node's state in the form that Prometheus reads.
+//!
+//! Everything is counted where it happens; here a snapshot is written down, so that a scrape
+//! costs the node nothing between two of them. Labels are models, versions and workers: as many
+//! values as there are of these, and none that a request brings.
+
+use std::fmt;
+
+use http::Response;
+use inferring_protocol::rest::Chunks;
+use inferring_types::{
+    BatchStatus, BreakerState, EndpointStatus, GatewayStatus, IndexEntry, ModelState, ModelVersion,
+    NodeStatus, WorkerStatus,
+};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use super::{error_response, respond};
+use crate::Node;
+
+/// All metrics of the node, as OpenMetrics text.
+pub(super) async fn metrics(node: &dyn Node) -> Response<Chunks> {
+    let snapshot = match node.status().await {
+        // A worker's own index costs no question to anybody.
+        Ok(NodeStatus::Worker(status)) => match node.index().await {
+            Ok(index) => Snapshot::Worker(status, index),
+            Err(error) => return error_response(&error, None),
+        },
+        Ok(NodeStatus::Gateway(status)) => Snapshot::Gateway(status),
+        Err(error) => return error_response(&error, None),
+    };
+    const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    respond(http::StatusCode::OK, CONTENT_TYPE, Chunks::one(snapshot.into_text()))
+}
+
+#[derive(Debug)]
+enum Snapshot {
+    Worker(Box<WorkerStatus>, Vec<IndexEntry>),
+    Gateway(Box<GatewayStatus>),
+}
+
+impl Snapshot {
+    fn into_text(self) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(self));
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("a text takes everything that is written to it");
+        text
+    }
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut out = Families(encoder);
+        match self {
+            Self::Worker(status, index) => worker(&mut out, status, index),
+            Self::Gateway(status) => gateway(&mut out, status),
+        }
+    }
+}
+
+/// Writes families of metrics.
+struct Families<'a>(DescriptorEncoder<'a>);
+
+/// Names and values of a metric's labels.
+type Labels<'a> = Vec<(&'static str, &'a str)>;
+
+impl Families<'_> {
+    /// A number that only grows.
+    fn counter<'a>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (Labels<'a>, u64)>,
+    ) -> fmt::Result {
+        let values = values.into_iter().map(|(labels, value)| (labels, ConstCounter::new(value)));
+        self.family(name, help, values)
+    }
+
+    /// A number that goes up and down.
+    fn gauge<'a>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (Labels<'a>, f64)>,
+    ) -> fmt::Result {
+        let values = values.into_iter().map(|(labels, value)| (labels, ConstGauge::new(value)));
+        self.family(name, help, values)
+    }
+
+    fn family<'a, M: EncodeMetric>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = (Labels<'a>, M)>,
+    ) -> fmt::Result {
+        let mut values = values.peekable();
+        let Some((_, first)) = values.peek() else { return Ok(()) };
+        let kind = first.metric_type();
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        for (labels, value) in values {
+            if labels.is_empty() {
+                return value.encode(family);
+            }
+            value.encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    /// What workers and gateways have in common.
+    fn requests(&mut self, accepted: u64, errors: u64, in_flight: u64) -> fmt::Result {
+        self.counter("inferring_requests", "Requests accepted", alone(accepted))?;
+        self.counter("inferring_request_errors", "Requests answered with an error", alone(errors))?;
+        self.gauge(
+            "inferring_requests_in_flight",
+            "Requests being answered",
+            alone(in_flight as f64),
+        )
+    }
+}
+
+/// A metric without labels.
+fn alone<'a, T>(value: T) -> [(Labels<'a>, T); 1] {
+    [(Vec::new(), value)]
+}
+
+fn worker(out: &mut Families<'_>, status: &WorkerStatus, index: &[IndexEntry]) -> fmt::Result {
+    out.requests(status.requests, status.errors, status.in_flight)?;
+    let cache = &status.cache;
+    out.counter(
+        "inferring_cache_requests",
+        "Requests by what the result cache did for them",
+        [("hit", cache.hits), ("joined", cache.joined), ("miss", cache.misses)]
+            .map(|(result, count)| (vec![("result", result)], count)),
+    )?;
+    out.counter(
+        "inferring_cache_evictions",
+        "Answers put out to make room",
+        alone(cache.evictions),
+    )?;
+    out.gauge("inferring_cache_entries", "Answers held", alone(cache.entries as f64))?;
+    out.gauge("inferring_cache_bytes", "Bytes of answers held", alone(cache.bytes as f64))?;
+    batches(out, status)?;
+    loads(out, status, index)?;
+    let memory = status.resident_memory_bytes.map(|bytes| (Vec::new(), bytes as f64));
+    out.gauge("process_resident_memory_bytes", "Resident memory of the process", memory)
+}
+
+fn batches(out: &mut Families<'_>, status: &WorkerStatus) -> fmt::Result {
+    let of_models = |value: fn(&BatchStatus) -> u64| {
+        status.models.iter().map(move |model| {
+            let (name, version) = (&model.metadata.name, &model.metadata.version);
+            let labels = vec![("model", name.as_str()), ("version", version.as_str())];
+            (labels, value(&model.batches))
+        })
+    };
+    type Count = fn(&BatchStatus) -> u64;
+    let reasons: [(&str, Count); 3] =
+        [("full", |b| b.full), ("delay", |b| b.timeout), ("idle", |b| b.idle)];
+    let by_reason = reasons.into_iter().flat_map(|(reason, count)| {
+        of_models(count).map(move |(mut labels, count)| {
+            labels.push(("reason", reason));
+            (labels, count)
+        })
+    });
+    out.counter("inferring_executions", "Runs of a model, by why the batch left", by_reason)?;
+    out.counter("inferring_execution_rows", "Rows over all runs", of_models(|b| b.rows))?;
+    out.counter(
+        "inferring_requests_dropped",
+        "Requests dropped unexecuted: expired, or nobody waited any more",
+        of_models(|b| b.dropped),
+    )?;
+    let queued = of_models(|b| b.queued).map(|(labels, count)| (labels, count as f64));
+    out.gauge("inferring_queue_requests", "Requests waiting for an instance", queued)
+}
+
+fn loads(out: &mut Families<'_>, status: &WorkerStatus, index: &[IndexEntry]) -> fmt::Result {
+    let by_result = status.loads.iter().flat_map(|load| {
+        [("success", load.succeeded), ("failure", load.failed)].map(|(result, count)| {
+            (vec![("model", load.model.as_str()), ("result", result)], count)
+        })
+    });
+    out.counter("inferring_model_loads", "Loads of a model, by how they ended", by_result)?;
+    let states = index.iter().flat_map(|entry| {
+        ModelState::ALL.map(|state| {
+            let version = entry.version.as_ref().map_or("", ModelVersion::as_str);
+            let labels =
+                vec![("model", entry.name.as_str()), ("version", version), ("state", state.name())];
+            (labels, f64::from(u8::from(entry.state == state)))
+        })
+    });
+    out.gauge("inferring_model_state", "1 for the state that a version is in", states)
+}
+
+fn gateway(out: &mut Families<'_>, status: &GatewayStatus) -> fmt::Result {
+    out.requests(status.requests, status.errors, status.in_flight)?;
+    out.counter(
+        "inferring_failovers",
+        "Tries beyond each request's first",
+        alone(status.failovers),
+    )?;
+    let workers = || status.workers.iter();
+    let counts = |value: fn(&EndpointStatus) -> u64| {
+        workers().map(move |worker| (vec![("worker", worker.id.as_str())], value(worker)))
+    };
+    let gauges = |value: fn(&EndpointStatus) -> f64| {
+        workers().map(move |worker| (vec![("worker", worker.id.as_str())], value(worker)))
+    };
+    out.counter("inferring_worker_requests", "Tries sent to a worker", counts(|w| w.requests))?;
+    out.counter(
+        "inferring_worker_failures",
+        "Tries that failed by the worker's fault",
+        counts(|w| w.failures),
+    )?;
+    out.gauge(
+        "inferring_worker_requests_in_flight",
+        "Tries that a worker has not answered yet",
+        gauges(|w| w.in_flight as f64),
+    )?;
+    out.gauge(
+        "inferring_worker_reachable",
+        "Whether the worker's last health check succeeded",
+        gauges(|w| f64::from(u8::from(w.reachable))),
+    )?;
+    out.gauge(
+        "inferring_circuit_breaker_state",
+        "0 where traffic flows, 1 where trials are let through, 2 where none is",
+        gauges(|w| match w.breaker.state {
+            BreakerState::Closed => 0.0,
+            BreakerState::HalfOpen => 1.0,
+            BreakerState::Open => 2.0,
+        }),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use inferring_types::{BackendStatus, BreakerStatus, CacheStatus, LoadStatus};
+
+    use super::*;
+
+    fn lines(snapshot: Snapshot) -> Vec<String> {
+        let text = snapshot.into_text();
+        assert!(text.ends_with("# EOF\n"), "{text}");
+        text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_load_that_failed_is_counted_and_its_state_told() {
+        let status = WorkerStatus {
+            id: "worker_1".into(),
+            incarnation: 1,
+            ready: true,
+            uptime: Default::default(),
+            requests: 7,
+            in_flight: 1,
+            errors: 2,
+            cache: CacheStatus { hits: 4, ..CacheStatus::default() },
+            batches: BatchStatus::default(),
+            models: Vec::new(),
+            loads: vec![LoadStatus { model: "iris".parse().unwrap(), succeeded: 0, failed: 3 }],
+            backend: BackendStatus {
+                name: "fake".into(),
+                version: "1".into(),
+                library: None,
+                found_by: None,
+            },
+            resident_memory_bytes: Some(1 << 20),
+        };
+        let index = vec![IndexEntry {
+            name: "iris".parse().unwrap(),
+            version: Some(ModelVersion::first()),
+            state: ModelState::Unavailable,
+            reason: "the file is truncated".into(),
+        }];
+        let lines = lines(Snapshot::Worker(Box::new(status), index));
+        for expected in [
+            "inferring_requests_total 7",
+            "inferring_cache_requests_total{result=\"hit\"} 4",
+            "inferring_model_loads_total{model=\"iris\",result=\"failure\"} 3",
+            "inferring_model_state{model=\"iris\",version=\"1\",state=\"UNAVAILABLE\"} 1.0",
+            "inferring_model_state{model=\"iris\",version=\"1\",state=\"READY\"} 0.0",
+            "process_resident_memory_bytes 1048576.0",
+        ] {
+            assert!(lines.iter().any(|line| line == expected), "{expected}: {lines:#?}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_tells_of_its_workers() {
+        let worker = EndpointStatus {
+            id: "worker_1".into(),
+            address: "in process".into(),
+            node_id: None,
+            weight: 1.0,
+            reachable: true,
+            last_probe_error: None,
+            breaker: BreakerStatus { state: BreakerState::Open, failures: 5, successes: 0 },
+            requests: 9,
+            failures: 5,
+            in_flight: 0,
+            share: 1.0,
+        };
+        let status = GatewayStatus {
+            ready: true,
+            uptime: Default::default(),
+            requests: 4,
+            in_flight: 0,
+            errors: 0,
+            failovers: 5,
+            workers: vec![worker],
+            models: Vec::new(),
+        };
+        let lines = lines(Snapshot::Gateway(Box::new(status)));
+        for expected in [
+            "inferring_failovers_total 5",
+            "inferring_worker_failures_total{worker=\"worker_1\"} 5",
+            "inferring_worker_reachable{worker=\"worker_1\"} 1.0",
+            "inferring_circuit_breaker_state{worker=\"worker_1\"} 2.0",
+        ] {
+            assert!(lines.iter().any(|line| line == expected), "{expected}: {lines:#?}");
+        }
+    }
+}
