@@ -23,6 +23,7 @@ pub(crate) struct Serving {
     keeps_answers: bool,
     inputs: BTreeMap<String, TensorSettings>,
     outputs: BTreeMap<String, TensorSettings>,
+    /// Not read here, but another warm-up is another load.
     warmup: Vec<WarmupSample>,
 }
 
@@ -79,11 +80,6 @@ impl Serving {
             (true, true) => Sharing::Kept,
             (true, false) => Sharing::InFlight,
         }
-    }
-
-    /// Whether it is to be run on samples of its own before it is served.
-    pub(crate) fn has_warmup(&self) -> bool {
-        !self.warmup.is_empty()
     }
 
     /// The inputs and outputs of a model, with what the settings say about them.

@@ -34,8 +34,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs a model on generated rows and compares rows apart with rows together.
 pub fn prove(session: &mut dyn Session, inputs: &[TensorSpec], outputs: &[TensorSpec]) -> Proof {
-    Question { inputs, outputs, mode: BatchingMode::Auto, axes: None, patience: PATIENCE }
-        .answer(session)
+    let (mode, axes) = (BatchingMode::Auto, None);
+    Question { inputs, outputs, mode, axes, examples: &[], patience: PATIENCE }.answer(session)
 }
 
 /// A model, and what its settings say about its rows.
@@ -46,6 +46,9 @@ pub(crate) struct Question<'a> {
     pub(crate) mode: BatchingMode,
     /// Where rows lie; along every first axis where nothing is said.
     pub(crate) axes: Option<RowAxes>,
+    /// Inputs, in declared order, that the model is said to run: what is generated is like them,
+    /// and has their values where an input has no rows.
+    pub(crate) examples: &'a [Vec<Tensor>],
     /// How long the check may take.
     pub(crate) patience: Duration,
 }
@@ -60,7 +63,7 @@ impl Question<'_> {
         let budget = Budget::new(self.patience);
         let alone = |session: &mut dyn Session, reason: String| Proof {
             batching: Batching::Alone { reason },
-            known_good: known_good(session, inputs, &axes, &budget),
+            known_good: self.known_good(session, &axes, &budget),
         };
         match self.mode {
             BatchingMode::Alone => return alone(session, DECLARED.to_owned()),
@@ -68,7 +71,7 @@ impl Question<'_> {
                 if let Some(reason) = self.not_dynamic(&axes) {
                     return alone(session, reason);
                 }
-                let known_good = known_good(session, inputs, &axes, &budget);
+                let known_good = self.known_good(session, &axes, &budget);
                 let batching = Batching::Rows { reason: DECLARED.to_owned(), axes };
                 return Proof { batching, known_good };
             }
@@ -77,7 +80,7 @@ impl Question<'_> {
         if let Some(reason) = self.not_dynamic(&axes).or_else(|| self.first_dimensions_differ()) {
             return alone(session, reason);
         }
-        let trial = match Trial::find(session, inputs, &axes, trial::ROWS, &budget) {
+        let trial = match Trial::find(session, self, &axes, trial::ROWS, &budget) {
             Ok(trial) => trial,
             Err(error) => {
                 let reason =
@@ -90,6 +93,15 @@ impl Question<'_> {
             Err(reason) => Batching::Alone { reason },
         };
         Proof { batching, known_good: trial.into_first_row() }
+    }
+
+    fn known_good(
+        &self,
+        session: &mut dyn Session,
+        axes: &RowAxes,
+        budget: &Budget,
+    ) -> Option<Vec<Tensor>> {
+        Trial::find(session, self, axes, 1, budget).ok()?.into_first_row()
     }
 
     /// Why the declared shapes speak against joining along `axes`, if they do.
@@ -132,15 +144,6 @@ impl Question<'_> {
 const DECLARED: &str = "declared in the configuration";
 const PROVED: &str = "proved at load: rows together gave the same answers as rows apart";
 
-fn known_good(
-    session: &mut dyn Session,
-    inputs: &[TensorSpec],
-    axes: &RowAxes,
-    budget: &Budget,
-) -> Option<Vec<Tensor>> {
-    Trial::find(session, inputs, axes, 1, budget).ok()?.into_first_row()
-}
-
 #[cfg(test)]
 mod tests {
     use inferring_backend::ExecuteError;
@@ -165,7 +168,8 @@ mod tests {
         let shape = ShapeSpec::new([Dimension::Dynamic(None), Dimension::Fixed(2)]);
         let specs = [TensorSpec { name: "x".into(), datatype: DataType::Fp32, shape }];
         let mut session = Doubling { runs: 0 };
-        let question = Question { inputs: &specs, outputs: &specs, mode, axes: None, patience };
+        let question =
+            Question { inputs: &specs, outputs: &specs, mode, axes: None, examples: &[], patience };
         (question.answer(&mut session), session.runs)
     }
 

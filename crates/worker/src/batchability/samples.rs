@@ -3,6 +3,8 @@
 use half::{bf16, f16};
 use inferring_types::{DataType, Dimension, Shape, Tensor, TensorSpec};
 
+use crate::rows;
+
 /// Larger inputs are not made up: several rows of them are held at once.
 const ELEMENTS_MAX: u64 = 16 << 20;
 
@@ -17,21 +19,53 @@ pub(super) enum Domain {
     Narrow,
 }
 
-/// One row of an input whose rows lie along `axis`, or `None` for one that is too large.
-pub(super) fn generate(
+/// What the tensors that are made up look like.
+#[derive(Clone, Copy)]
+pub(super) enum Pattern<'a> {
+    /// As declared; dimensions left open that are not rows have this size.
+    Declared(u64),
+    /// Like these inputs, of which those without rows are taken as they are.
+    Like(&'a [Tensor]),
+}
+
+impl Pattern<'_> {
+    /// One row of the input in that place, whose rows lie along `axis`; `None` for one that is
+    /// too large.
+    pub(super) fn generate(
+        self,
+        (place, spec): (usize, &TensorSpec),
+        axis: Option<usize>,
+        row: usize,
+        domain: Domain,
+        random: &mut fastrand::Rng,
+    ) -> Option<Tensor> {
+        let shape = match (self, axis) {
+            (Self::Declared(free_size), _) => declared(spec, axis, free_size),
+            (Self::Like(inputs), None) => return inputs.get(place).cloned(),
+            (Self::Like(inputs), Some(axis)) => {
+                rows::with_size(inputs.get(place)?.shape(), axis, 1)
+            }
+        };
+        generate(spec, shape, row, domain, random)
+    }
+}
+
+fn declared(spec: &TensorSpec, axis: Option<usize>, free_size: u64) -> Shape {
+    let dimensions = spec.shape.dimensions().iter().enumerate();
+    Shape::new(dimensions.map(|(index, dimension)| match dimension {
+        Dimension::Fixed(size) => *size,
+        Dimension::Dynamic(_) if Some(index) == axis => 1,
+        Dimension::Dynamic(_) => free_size,
+    }))
+}
+
+fn generate(
     spec: &TensorSpec,
-    axis: Option<usize>,
-    free_size: u64,
+    shape: Shape,
     row: usize,
     domain: Domain,
     random: &mut fastrand::Rng,
 ) -> Option<Tensor> {
-    let dimensions = spec.shape.dimensions().iter().enumerate();
-    let shape = Shape::new(dimensions.map(|(index, dimension)| match dimension {
-        Dimension::Fixed(size) => *size,
-        Dimension::Dynamic(_) if Some(index) == axis => 1,
-        Dimension::Dynamic(_) => free_size,
-    }));
     let elements = shape.elements().filter(|&n| n <= ELEMENTS_MAX)?;
     let scale = [1.0, 10.0, 0.1, 3.0][row % 4];
     let mut float = || match domain {

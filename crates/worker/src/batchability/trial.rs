@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use inferring_backend::{ExecuteError, Session};
-use inferring_types::{RowAxes, Tensor, TensorSpec};
+use inferring_types::{RowAxes, Tensor};
 
+use super::Question;
 use super::likeness::alike;
-use super::samples::{self, Domain};
+use super::samples::{Domain, Pattern};
 use crate::rows;
 
 /// One input tensor for each input, or one output tensor for each output.
@@ -14,6 +15,9 @@ type Row = Vec<Tensor>;
 
 /// Rows that are compared.
 pub(super) const ROWS: usize = 4;
+
+/// Examples that are tried; there may be many, for other purposes.
+const EXAMPLES_MAX: usize = 2;
 
 /// Sizes tried for dynamic dimensions that are not rows.
 const FREE_SIZES: [u64; 4] = [8, 32, 64, 224];
@@ -55,21 +59,16 @@ impl Trial {
     /// The model's own, where it runs nothing that was generated.
     pub(super) fn find(
         session: &mut dyn Session,
-        inputs: &[TensorSpec],
+        question: &Question<'_>,
         axes: &RowAxes,
         count: usize,
         budget: &Budget,
     ) -> Result<Self, ExecuteError> {
-        let any_free = inputs.iter().zip(&axes.inputs).any(|(spec, axis)| {
-            let mut dimensions = spec.shape.dimensions().iter().enumerate();
-            dimensions.any(|(place, size)| Some(place) != *axis && size.fixed().is_none())
-        });
-        let sizes = if any_free { &FREE_SIZES[..] } else { &FREE_SIZES[..1] };
         let mut found = Err(ExecuteError("no input could be generated".to_owned()));
-        for &size in sizes {
+        for pattern in patterns(question, axes) {
             for domain in [Domain::Wide, Domain::Narrow] {
-                let Some(rows) = generate(inputs, axes, count, size, domain) else {
-                    return found;
+                let Some(rows) = generate(question, axes, count, pattern, domain) else {
+                    continue;
                 };
                 match Self::run(session, rows, budget) {
                     Ok(trial) if count == 1 || trial.tells_rows_apart() => return Ok(trial),
@@ -174,22 +173,37 @@ impl Trial {
     }
 }
 
+/// What is tried, in this order: inputs like the examples, then any that are declared.
+fn patterns<'a>(
+    question: &Question<'a>,
+    axes: &RowAxes,
+) -> impl Iterator<Item = Pattern<'a>> + use<'a> {
+    let any_free = question.inputs.iter().zip(&axes.inputs).any(|(spec, axis)| {
+        let mut dimensions = spec.shape.dimensions().iter().enumerate();
+        dimensions.any(|(place, size)| Some(place) != *axis && size.fixed().is_none())
+    });
+    let sizes = if any_free { &FREE_SIZES[..] } else { &FREE_SIZES[..1] };
+    let examples = question.examples.iter().take(EXAMPLES_MAX);
+    let examples = examples.map(|example| Pattern::Like(example));
+    examples.chain(sizes.iter().map(|&size| Pattern::Declared(size)))
+}
+
 /// Rows of inputs. Those of an input that has none are the same throughout.
 fn generate(
-    inputs: &[TensorSpec],
+    question: &Question<'_>,
     axes: &RowAxes,
     count: usize,
-    free_size: u64,
+    pattern: Pattern<'_>,
     domain: Domain,
 ) -> Option<Vec<Row>> {
     let mut random = fastrand::Rng::with_seed(0x1f_e221);
     let mut rows: Vec<Row> = Vec::with_capacity(count);
     for row in 0..count {
-        let mut tensors = Row::with_capacity(inputs.len());
-        for (index, (spec, axis)) in inputs.iter().zip(&axes.inputs).enumerate() {
+        let mut tensors = Row::with_capacity(question.inputs.len());
+        for (input, axis) in question.inputs.iter().enumerate().zip(&axes.inputs) {
             tensors.push(match (rows.first(), axis) {
-                (Some(first), None) => first[index].clone(),
-                _ => samples::generate(spec, *axis, free_size, row, domain, &mut random)?,
+                (Some(first), None) => first[input.0].clone(),
+                _ => pattern.generate(input, *axis, row, domain, &mut random)?,
             });
         }
         rows.push(tensors);

@@ -11,7 +11,7 @@ use std::io;
 use std::sync::Arc;
 
 use inferring_backend::{Backend, LoadError, LoadedModel};
-use inferring_repository::{ModelPlan, VersionPlan, WarmupError};
+use inferring_repository::{ModelPlan, VersionPlan, WarmupError, WarmupRequest};
 use inferring_types::{
     Batching, ContentDigest, ContentHasher, DeviceStatus, ModelMetadata, ModelName, ModelVersion,
     NamedTensor, Tensor, TensorSpec,
@@ -95,11 +95,15 @@ impl Executor {
         let name = &plan.name;
         let mut first = backend.load(&version.path, &serving.load)?;
         let (inputs, outputs) = serving.describe(&first.inputs, &first.outputs)?;
+        let samples = plan.warmup(&inputs)?;
+        let tensors = |inputs: &[NamedTensor]| inputs.iter().map(|i| i.tensor.clone()).collect();
+        let examples: Vec<_> = samples.iter().map(|sample| tensors(&sample.inputs)).collect();
         let proof = Question {
             inputs: &inputs,
             outputs: &outputs,
             mode: serving.queue.mode,
             axes: serving.axes(&inputs, &outputs),
+            examples: &examples,
             patience: batchability::PATIENCE,
         }
         .answer(&mut *first.session);
@@ -138,7 +142,7 @@ impl Executor {
             known_good: proof.known_good.clone(),
         });
         let mut instances: Vec<_> = instances.collect();
-        executor.warm_up(plan, &mut instances)?;
+        executor.warm_up(name, samples, &mut instances)?;
         for instance in instances {
             let end = end.clone();
             let body = move || {
@@ -152,14 +156,19 @@ impl Executor {
 
     /// Runs each session on the samples of the model's settings, or else those that are not warm
     /// from the proof on what is known to run.
-    fn warm_up(&self, plan: &ModelPlan, instances: &mut [Instance]) -> Result<(), ModelError> {
-        if !self.serving.has_warmup() {
+    fn warm_up(
+        &self,
+        name: &ModelName,
+        samples: Vec<WarmupRequest>,
+        instances: &mut [Instance],
+    ) -> Result<(), ModelError> {
+        if samples.is_empty() {
             // A failure here tells nothing about inputs that clients will bring.
             instances.iter_mut().skip(1).for_each(Instance::run_known_good);
             return Ok(());
         }
-        let metadata = self.metadata(plan.name.clone(), Vec::new());
-        for request in plan.warmup(&metadata.inputs)? {
+        let metadata = self.metadata(name.clone(), Vec::new());
+        for request in samples {
             let failed = |reason| ModelError::WarmupRun { sample: request.name.clone(), reason };
             let inputs = metadata.arrange(request.inputs).map_err(|e| failed(e.to_string()))?;
             let inputs: Vec<Tensor> = inputs.into_iter().map(|input| input.tensor).collect();

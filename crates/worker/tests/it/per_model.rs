@@ -11,7 +11,7 @@ use inferring_repository::Repository;
 use inferring_types::{
     BackendStatus, CacheOutcome, DataType, InferRequest, InferenceService as _, ModelConfig,
     ModelMetadata, ModelRepository as _, ModelSelector, NamedTensor, RowAxes, ShapeSpec, Tensor,
-    VersionPolicy,
+    TensorSpec, VersionPolicy,
 };
 use inferring_worker::{CacheConfig, QueueConfig, Worker, WorkerConfig};
 
@@ -143,13 +143,37 @@ async fn axes_that_are_not_declared_or_not_true_join_nothing() {
     }
 }
 
+/// What a model does may hang on an input without rows: a sample says which value is in use, and
+/// rows are compared under it.
+#[tokio::test]
+async fn the_check_takes_inputs_without_rows_from_the_samples() {
+    let spec = |name: &str, datatype, shape| TensorSpec { name: name.into(), datatype, shape };
+    let rows = |name| spec(name, DataType::Fp32, shape(&[None, Some(2)]));
+    let rate = spec("rate", DataType::Int64, shape(&[]));
+    // At this rate, and no other, the model adds up its rows.
+    let mixes_at_16000 = |inputs: &[Tensor]| {
+        let numbers = inputs[0].to_f32().unwrap();
+        let sum = match inputs[1].data().first_chunk().map(|rate| i64::from_le_bytes(*rate)) {
+            Some(16000) => numbers.iter().sum::<f32>(),
+            _ => 0.0,
+        };
+        let answers: Vec<f32> = numbers.iter().map(|x| x + sum).collect();
+        Ok(vec![tensor(inputs[0].shape().clone(), &answers)])
+    };
+    let axes = "[inputs.rate]\nbatch_axis = \"none\"\n";
+    let at = |rate: u32| format!("{axes}[[warmup]]\nname = \"s\"\ninputs.rate.values = [{rate}]");
+    for (settings, joins) in [(axes.to_owned(), true), (at(8000), true), (at(16000), false)] {
+        let (inputs, outputs) = (vec![rows("x"), rate.clone()], vec![rows("y")]);
+        let served = with(FakeBackend::computing(inputs, outputs, mixes_at_16000), &settings);
+        let batching = metadata(&served).batching.clone();
+        assert_eq!(batching.joins_rows(), joins, "{settings}: {batching:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_output_without_rows_is_everybodys_where_that_is_proved() {
-    let float = |name: &str, shape| inferring_types::TensorSpec {
-        name: name.into(),
-        datatype: DataType::Fp32,
-        shape,
-    };
+    let float =
+        |name: &str, shape| TensorSpec { name: name.into(), datatype: DataType::Fp32, shape };
     let rows = || float("x", shape(&[None, Some(2)]));
     let whole =
         |shape: ShapeSpec| vec![float("y", self::shape(&[None, Some(2)])), float("z", shape)];
