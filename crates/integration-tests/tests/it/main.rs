@@ -15,6 +15,7 @@ mod infer_command;
 mod lost_workers;
 mod malformed;
 mod request_ids;
+mod rest;
 mod routing;
 mod several_models;
 mod single_flight;

@@ -72,8 +72,8 @@ struct TensorEntry<'a> {
 /// The elements of a tensor that stand in the head.
 #[derive(Debug)]
 enum Data {
-    /// As this datatype.
-    Read(DataType, Values),
+    /// As this datatype. Apart, so that entries of raw tensors are small.
+    Read(DataType, Box<Values>),
     /// From this byte on. They came before the datatype that tells how to read them.
     At(usize),
 }
@@ -104,7 +104,7 @@ impl<'a> TensorEntry<'a> {
         };
         let elements = self.shape.as_ref().and_then(Shape::elements).unwrap_or(0);
         Values::read_expecting(cursor, datatype, elements)
-            .map(|values| Data::Read(datatype, values))
+            .map(|values| Data::Read(datatype, Box::new(values)))
             .map_err(|error| self.within("data", error))
     }
 
@@ -148,7 +148,7 @@ impl<'a> TensorEntry<'a> {
             }
             (Some(data), None) => {
                 let values = match data {
-                    Data::Read(read_as, values) if read_as == datatype => values,
+                    Data::Read(read_as, values) if read_as == datatype => *values,
                     Data::Read(..) => {
                         return Err(wrong("field `datatype` is given twice, and differs".into()));
                     }
