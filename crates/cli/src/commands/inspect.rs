@@ -96,7 +96,6 @@ fn print_examples(path: &Path, example: &dyn Fn(Client) -> Option<String>) {
     }
 }
 
-/// The name under which the file would be served.
 /// The file to look at, and the name under which it would be served.
 fn find(path: &Path) -> anyhow::Result<(PathBuf, Option<ModelName>)> {
     let found = std::fs::metadata(path)
@@ -134,6 +133,12 @@ fn as_text(path: &Path, model: &LoadedModel, proof: &Proof, engine: &BackendStat
             line(name, &format!("{}  {} {}", spec.name, spec.datatype, spec.shape));
         }
     }
+    for note in &model.notes {
+        line("note", note);
+    }
+    if !model.deterministic {
+        line("note", "draws random numbers: its answers are never kept or shared");
+    }
     let joins = if proof.batching.joins_rows() { "yes" } else { "no" };
     line("batches", &format!("{joins}: {}", proof.batching.reason()));
     line("device", &model.device.provider);
@@ -169,6 +174,8 @@ fn as_json(
         "outputs": model.outputs.iter().map(tensor).collect::<Vec<_>>(),
         "batches": proof.batching.joins_rows(),
         "batching_reason": proof.batching.reason(),
+        "deterministic": model.deterministic,
+        "notes": model.notes,
         "provider": model.device.provider,
         "fallback_reason": model.device.fallback_reason,
         "engine": {
