@@ -39,17 +39,17 @@ impl Loader {
         let failures = Mutex::new(Vec::new());
         let next = AtomicUsize::new(0);
         let given_up = AtomicBool::new(false);
-        let work = || {
-            while let Some(entry) = entries.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if given_up.load(Ordering::Relaxed) {
-                    return;
-                }
-                match self.prepare(&entry.name, &entry.plan) {
-                    Ok(models) => self.registry.enter(&entry.name, models),
-                    Err(failure) => {
-                        given_up.fetch_or(self.must_load(entry), Ordering::Relaxed);
-                        failures.lock().push((entry, failure));
-                    }
+        let work = || loop {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some(entry) = entries.get(place).filter(|_| !given_up.load(Ordering::Relaxed))
+            else {
+                return;
+            };
+            match self.prepare(&entry.name, &entry.plan) {
+                Ok(models) => self.registry.enter(&entry.name, models),
+                Err(failure) => {
+                    given_up.fetch_or(self.must_load(entry), Ordering::Relaxed);
+                    failures.lock().push((place, failure));
                 }
             }
         };
@@ -59,15 +59,15 @@ impl Loader {
             }
             work();
         });
-        let mut failures = failures.into_inner();
-        if let Some(fatal) = failures.iter().position(|(entry, _)| self.must_load(entry)) {
+        // In the order of the models, of which all before one that failed were begun as well: so
+        // it is always the same failure that is told.
+        let mut failures: Vec<(usize, LoadFailure)> = failures.into_inner();
+        failures.sort_unstable_by_key(|(place, _)| *place);
+        let fatal = failures.iter().position(|(place, _)| self.must_load(&entries[*place]));
+        if let Some(fatal) = fatal {
             return Err(StartError::Load(failures.swap_remove(fatal).1));
         }
         if failures.len() == entries.len() {
-            let place = |(entry, _): &(&ModelEntry, LoadFailure)| {
-                entries.iter().position(|other| other.name == entry.name)
-            };
-            failures.sort_by_key(place);
             let (_, first) = failures.swap_remove(0);
             return Err(StartError::None { models: entries.len(), first });
         }
