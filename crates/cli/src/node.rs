@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use inferring_backend::ort::OrtBackend;
 use inferring_repository::Repository;
 use inferring_server::{BindError, Node, Server};
-use inferring_types::WorkerId;
+use inferring_types::{ModelMetadata, WorkerId};
 use inferring_worker::Worker;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
@@ -74,6 +74,18 @@ pub(crate) fn bind(address: &str, config: &Config) -> Result<Server, BindError> 
         Some(address) => server.and_bind(address),
         None => Ok(server),
     }
+}
+
+/// The names of models for a line of text: each once, and not all of very many.
+pub(crate) fn list(models: &[Arc<ModelMetadata>]) -> String {
+    const SHOWN_MAX: usize = 10;
+    let mut names: Vec<_> = models.iter().map(|model| model.name.as_str()).collect();
+    // Versions of one model are side by side.
+    names.dedup();
+    let hidden = names.len().saturating_sub(SHOWN_MAX);
+    names.truncate(SHOWN_MAX);
+    let shown = names.join(", ");
+    if hidden == 0 { shown } else { format!("{shown} and {hidden} more") }
 }
 
 /// What is told once requests are taken: the line for which scripts wait.

@@ -74,9 +74,8 @@ async fn describe(gateway: &Arc<Gateway>) -> String {
         return String::new();
     };
     let reachable = status.workers.iter().filter(|worker| worker.reachable).count();
-    let models: Vec<_> = status.models.iter().map(|model| model.name.to_string()).collect();
     let total = status.workers.len();
-    format!("over {total} workers, {reachable} reachable, models: {}", models.join(", "))
+    format!("over {total} workers, {reachable} reachable, models: {}", node::list(&status.models))
 }
 
 /// `[ID=]HOST:PORT[*WEIGHT]`, taken apart.

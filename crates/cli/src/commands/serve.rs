@@ -76,7 +76,6 @@ fn member(id: &WorkerId, worker: &Arc<Worker>) -> Member {
 }
 
 fn describe(workers: &[(WorkerId, Arc<Worker>)], service: &dyn InferenceService) -> String {
-    let models: Vec<_> = service.models().iter().map(|model| model.name.to_string()).collect();
     let plural = if workers.len() == 1 { "" } else { "s" };
-    format!("over {} worker{plural}, models: {}", workers.len(), models.join(", "))
+    format!("over {} worker{plural}, models: {}", workers.len(), node::list(&service.models()))
 }

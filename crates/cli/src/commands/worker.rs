@@ -49,8 +49,7 @@ pub(crate) fn run(args: WorkerArgs, common: &Common) -> anyhow::Result<ExitCode>
         let id = config.id.clone().unwrap_or_else(|| server.local_addr().to_string());
         let backend = node::start_backend(&config)?;
         let worker = node::start_worker(id.as_str().into(), repository, &backend, &config)?;
-        let models: Vec<_> = worker.models().iter().map(|model| model.name.to_string()).collect();
-        let detail = format!("as {id}, models: {}", models.join(", "));
+        let detail = format!("as {id}, models: {}", node::list(&worker.models()));
         let ready = Ready { what: "worker", detail };
         let draining = worker.clone();
         let served = worker.clone();
