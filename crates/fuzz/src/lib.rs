@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use inferring_protocol::grpc::inference::ModelInferRequest;
-use inferring_protocol::rest::{Chunks, collect, plain, v2};
+use inferring_protocol::rest::{Chunks, Coding, collect, plain, repository, v2};
 use inferring_protocol::{grpc, npy};
 use inferring_repository::{ModelSettings, text_format};
 use inferring_types::{
@@ -38,6 +38,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "json", run: json_request, seeds: "crates/fuzz/corpus/json" },
     Target { name: "binary", run: binary_request, seeds: "crates/fuzz/corpus/binary" },
     Target { name: "response", run: response, seeds: "crates/fuzz/corpus/response" },
+    Target { name: "coding", run: compressed_body, seeds: "crates/fuzz/corpus/coding" },
+    Target { name: "load", run: load_request, seeds: "crates/fuzz/corpus/load" },
     Target { name: "grpc", run: grpc_request, seeds: "crates/fuzz/corpus/grpc" },
     Target { name: "pbtxt", run: pbtxt, seeds: "crates/repository/corpus/pbtxt" },
     Target { name: "config-json", run: config_json, seeds: "crates/fuzz/corpus/config-json" },
@@ -89,6 +91,28 @@ fn response(data: &[u8]) {
     let json_length = Some(usize::from(u16::from_le_bytes(*length)));
     let (id, model) = (RequestId::generate(), MODEL.name.clone());
     let _ = v2::decode_response(&Bytes::copy_from_slice(body), json_length, id, model);
+}
+
+/// The first byte chooses the coding.
+fn compressed_body(data: &[u8]) {
+    const LIMIT: usize = 1 << 20;
+    let Some((choice, body)) = data.split_first() else { return };
+    let coding = [Coding::Zstd, Coding::Gzip, Coding::Deflate][usize::from(choice % 3)];
+    let Ok(decoded) = coding.decode(body, LIMIT) else { return };
+    assert!(decoded.len() <= LIMIT);
+    let encoded = joined(coding.encode(Chunks::one(decoded.clone())));
+    assert_eq!(coding.decode(&encoded, LIMIT).expect("what was encoded is decoded"), decoded);
+}
+
+fn load_request(data: &[u8]) {
+    let Ok(request) = repository::decode_load(MODEL.name.clone(), data) else { return };
+    let again = repository::decode_load(MODEL.name.clone(), &repository::encode_load(&request));
+    let mut again = again.expect("what was written is read");
+    let mut request = request;
+    for request in [&mut request, &mut again] {
+        request.files.sort_by(|one, other| one.path.cmp(&other.path));
+    }
+    assert_eq!(again, request);
 }
 
 fn grpc_request(data: &[u8]) {
