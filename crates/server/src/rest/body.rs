@@ -49,13 +49,16 @@ async fn decompress(coding: Coding, body: Bytes, limit: usize) -> Result<Bytes, 
 }
 
 /// Compresses an answer where its client wants that and it is worth the work.
+///
+/// Not for errors, nor for what tells of models: the HTTP library of Triton's asyncio client says
+/// with every call that it takes compressed answers, and the client reads only inferences so.
 pub(super) async fn compress(asked: &HeaderMap, response: Response<Chunks>) -> Response<Chunks> {
     /// What fits one packet anyway.
     const SMALL: u64 = 1024;
     /// What is compressed in less than a millisecond.
     const QUICK_MAX: u64 = 16 * 1024;
     let length = response.body().length();
-    if length <= SMALL {
+    if length <= SMALL || !response.status().is_success() {
         return response;
     }
     let Some(coding) = Coding::preferred(asked) else {

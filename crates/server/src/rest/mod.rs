@@ -40,7 +40,7 @@ pub(crate) async fn answer(
         // What remains would be taken for the next request.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    body::compress(&head.headers, response).await
+    response
 }
 
 /// Whether little of the body remains, and comes at once: then a client that made a mistake
@@ -65,8 +65,14 @@ async fn answer_to(
         return unknown_coding(&unknown);
     }
     match route {
-        Route::PlainInfer(asked) => infer::plain(node, config, asked.selector(), head, body).await,
-        Route::Infer(asked) => infer::v2(node, config, asked.selector(), head, body).await,
+        Route::PlainInfer(asked) => {
+            let answer = infer::plain(node, config, asked.selector(), head, body).await;
+            body::compress(&head.headers, answer).await
+        }
+        Route::Infer(asked) => {
+            let answer = infer::v2(node, config, asked.selector(), head, body).await;
+            body::compress(&head.headers, answer).await
+        }
         Route::Health => status::health(node).await,
         Route::Stats => status::stats(node).await,
         Route::Live => json(StatusCode::OK, &serde_json::json!({ "live": true })),
@@ -82,8 +88,8 @@ async fn answer_to(
         Route::Index => repository::index(node, config, head, body).await,
         Route::Load { name } => repository::load(node, config, &name, head, body).await,
         Route::Unload { name } => repository::unload(node, config, &name, head, body).await,
-        Route::Metrics => metrics::metrics(node).await,
-        Route::OpenApi => openapi::document(),
+        Route::Metrics => body::compress(&head.headers, metrics::metrics(node).await).await,
+        Route::OpenApi => body::compress(&head.headers, openapi::document()).await,
         Route::Unsupported(what) => {
             let error = ServiceError::new(ErrorKind::Unimplemented, Blame::Client, what);
             error_response(&error, None)

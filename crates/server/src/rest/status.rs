@@ -55,14 +55,18 @@ pub(super) fn models(node: &dyn Node) -> Response<Chunks> {
     json(StatusCode::OK, &document!({ "models": models }))
 }
 
-/// One model's metadata.
+/// One model's metadata. Asked for by its version, that is the only one it names.
 pub(super) fn model(node: &dyn Node, asked: ModelSelector<'_>) -> Response<Chunks> {
     match node.model(asked) {
         Ok(model) => {
+            let document = ModelDocument::from(&*model);
+            if asked.version.is_some() {
+                return json(StatusCode::OK, &document);
+            }
             let served = node.models();
             let versions = served.iter().filter(|other| other.name == model.name);
             let versions = versions.map(|other| other.version.to_string());
-            json(StatusCode::OK, &ModelDocument::from(&*model).with_versions(versions))
+            json(StatusCode::OK, &document.with_versions(versions))
         }
         Err(error) => error_response(&error, None),
     }
