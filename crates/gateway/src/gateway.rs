@@ -130,7 +130,11 @@ impl InferenceService for Gateway {
     fn model(&self, asked: ModelSelector<'_>) -> Result<Arc<ModelMetadata>, ServiceError> {
         let models = self.models.load();
         if models.is_empty() {
-            return Err(self.membership.load().unavailable(None));
+            let membership = self.membership.load();
+            // Where a worker has answered, it has told that it serves nothing.
+            if !membership.endpoints().iter().any(|endpoint| endpoint.is_reachable()) {
+                return Err(membership.unavailable(None));
+            }
         }
         models.find(asked).cloned()
     }

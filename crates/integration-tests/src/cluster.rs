@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::client::Client;
+use crate::folder::ModelFolder;
 use crate::models;
 use crate::ports::HeldPort;
 use crate::process::{Launch, Process};
@@ -13,6 +14,8 @@ use crate::waiting::{LONG, wait_until};
 pub struct ClusterPlan {
     program: PathBuf,
     models: Vec<PathBuf>,
+    /// One for each worker, beside `models`.
+    folders: Vec<PathBuf>,
     workers: usize,
     worker_settings: Vec<String>,
     gateway_settings: Vec<String>,
@@ -24,6 +27,7 @@ impl ClusterPlan {
         Self {
             program: program.as_ref().to_owned(),
             models: vec![models::iris()],
+            folders: Vec::new(),
             workers: 3,
             worker_settings: Vec::new(),
             gateway_settings: Vec::new(),
@@ -34,6 +38,13 @@ impl ClusterPlan {
     #[must_use]
     pub fn models(self, models: impl IntoIterator<Item = PathBuf>) -> Self {
         Self { models: models.into_iter().collect(), ..self }
+    }
+
+    /// One worker for each of these folders of models, which serves it and nothing else.
+    #[must_use]
+    pub fn folders<'a>(self, folders: impl IntoIterator<Item = &'a ModelFolder>) -> Self {
+        let folders: Vec<_> = folders.into_iter().map(|f| f.path().to_owned()).collect();
+        Self { models: Vec::new(), workers: folders.len(), folders, ..self }
     }
 
     /// The same with so many workers.
@@ -75,6 +86,7 @@ impl ClusterPlan {
         let launches = ports.iter().zip(1..).map(|(port, number)| {
             Launch::new(&self.program, ["worker"])
                 .args(&self.models)
+                .args(self.folders.get(number - 1))
                 .args(["--id", &format!("worker_{number}")])
                 .args(["--listen", &port.address().to_string()])
                 .set(&self.worker_settings)

@@ -11,9 +11,11 @@
 pub mod client;
 pub mod cluster;
 pub mod faults;
+pub mod folder;
 pub mod load;
 pub mod models;
 pub mod ports;
 pub mod process;
+pub mod scaled;
 pub mod v2;
 pub mod waiting;

@@ -91,18 +91,31 @@ impl Load {
         question: Question,
         headers: &'static [(&'static str, &'static str)],
     ) -> Self {
+        Self::asking(address, clients, move |client, n| ask(client, question, headers, n).result)
+    }
+
+    /// The same with questions of any kind: `ask` puts the `n`-th one, and tells who answered it
+    /// rightly or what is wrong.
+    pub fn asking(
+        address: SocketAddr,
+        clients: u64,
+        ask: impl Fn(&Client, u64) -> Result<String, String> + Send + Sync + 'static,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let samples = Arc::new(Mutex::new(Vec::new()));
+        let ask = Arc::new(ask);
         let clients = (0..clients)
             .map(|number| {
-                let (stop, samples) = (stop.clone(), samples.clone());
+                let (stop, samples, ask) = (stop.clone(), samples.clone(), ask.clone());
                 let client = Client::new(address);
                 std::thread::spawn(move || {
                     // Far apart, so that no two clients ever ask the same.
                     let mut n = number * 1_000_000;
                     while !stop.load(Ordering::Relaxed) {
                         n += 1;
-                        let sample = ask(&client, question, headers, n);
+                        let asked = Instant::now();
+                        let result = ask(&client, n);
+                        let sample = Sample { asked, elapsed: asked.elapsed(), result };
                         samples.lock().unwrap().push(sample);
                     }
                 })

@@ -202,6 +202,18 @@ impl Process {
         }
     }
 
+    /// The memory of it that is in use, in bytes, as the system tells.
+    ///
+    /// # Panics
+    /// Where it has ended.
+    #[track_caller]
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.expect("a running process").trim().strip_suffix(" kB").unwrap();
+        kibibytes.parse::<u64>().unwrap() * 1024
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         assert!(self.ended.is_none(), "the process has ended: {}", self.output.text());

@@ -1,7 +1,9 @@
 //! Messages of Open Inference Protocol v2, written and read by its text: no code of the system
 //! is used, so that a mistake in its encoding cannot cancel out.
 
-use serde_json::{Value, json};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
 
 use crate::client::Answer;
 use crate::models::{Case, CaseTensor};
@@ -27,6 +29,17 @@ pub fn binary_request(case: &Case) -> Message {
         "parameters": { "binary_data_output": true },
     });
     Message::new(&head, case.inputs.iter().flat_map(CaseTensor::bytes).collect())
+}
+
+/// A wish to load a model with this configuration in place of its own, and with these files, each
+/// under a path such as `1/model.onnx`, in place of its folder.
+pub fn load_request(config: &Value, files: &[(&str, &[u8])]) -> Value {
+    let config = ("config".to_owned(), Value::String(config.to_string()));
+    let files = files
+        .iter()
+        .map(|(path, content)| (format!("file:{path}"), Value::String(STANDARD.encode(content))));
+    let parameters: Map<_, _> = files.chain([config]).collect();
+    json!({ "parameters": parameters })
 }
 
 /// A head in JSON, and raw tensors behind it.

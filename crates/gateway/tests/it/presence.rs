@@ -34,6 +34,18 @@ async fn silence_excludes_after_two_probes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_model_that_no_worker_serves_is_unknown_and_not_unavailable_though_it_was_the_last() {
+    let fleet = Fleet::start(2).await;
+    fleet.ask(1.0).await.unwrap();
+    fleet.workers.iter().for_each(|worker| worker.serves(&[]));
+    pass(SECOND).await;
+    assert_eq!(fleet.ask(1.0).await.unwrap_err().kind(), ErrorKind::NotFound);
+    fleet.workers.iter().for_each(|worker| worker.dies());
+    pass(SECOND).await;
+    assert_eq!(fleet.ask(1.0).await.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_worker_the_answer_comes_at_once_and_tells_why() {
     let fleet = Fleet::start(3).await;
     fleet.workers[0].is(Presence::Refusing);
