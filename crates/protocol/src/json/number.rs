@@ -50,13 +50,19 @@ impl<'a> Decimal<'a> {
     #[expect(clippy::inline_always, reason = "called per number: its result stays in registers")]
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, NoNumber> {
         let is_negative = bytes.first() == Some(&b'-');
-        let first = &bytes[usize::from(is_negative)..];
-        let mut mantissa = 0;
-        let mut rest = digits(first, &mut mantissa);
-        let whole = first.len() - rest.len();
-        if whole == 0 || (whole > 1 && first[0] == b'0') {
+        let unsigned = &bytes[usize::from(is_negative)..];
+        let [first @ b'0'..=b'9', after_first @ ..] = unsigned else {
             return Err(NoNumber::Other);
+        };
+        let mut mantissa = u64::from(first - b'0');
+        let mut rest = after_first;
+        if let [b'0'..=b'9', ..] = after_first {
+            if *first == b'0' {
+                return Err(NoNumber::Other);
+            }
+            rest = digits(after_first, &mut mantissa);
         }
+        let whole = unsigned.len() - rest.len();
         let mut fraction = 0;
         let mut is_integer = true;
         if let [b'.', after @ ..] = rest {
@@ -168,7 +174,7 @@ impl<'a> Decimal<'a> {
     fn estimate(&self) -> Option<f64> {
         let power = POWERS_OF_TEN.get(self.exponent.unsigned_abs() as usize)?;
         let mantissa = self.is_whole_mantissa.then_some(self.mantissa as f64)?;
-        Some(if self.exponent < 0 { mantissa / power } else { mantissa * power })
+        Some(if self.exponent <= 0 { mantissa / power } else { mantissa * power })
     }
 
     fn signed(self, magnitude: f64) -> f64 {
