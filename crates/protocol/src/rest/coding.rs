@@ -224,7 +224,7 @@ mod tests {
         parts.flat_map(|part| part.to_vec()).collect()
     }
 
-    fn with(name: http::HeaderName, values: &[&'static str]) -> HeaderMap {
+    fn with(name: &http::HeaderName, values: &[&'static str]) -> HeaderMap {
         values.iter().map(|value| (name.clone(), HeaderValue::from_static(value))).collect()
     }
 
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn codings_are_listed_in_the_order_of_their_use() {
-        let of = |values: &[&'static str]| Coding::of(&with(CONTENT_ENCODING, values));
+        let of = |values: &[&'static str]| Coding::of(&with(&CONTENT_ENCODING, values));
         assert_eq!(of(&[]), Ok(vec![]));
         assert_eq!(of(&["identity"]), Ok(vec![]));
         assert_eq!(of(&["GZIP"]), Ok(vec![Coding::Gzip]));
@@ -303,7 +303,7 @@ mod tests {
             (&["zstd;q=x, gzip;q=0.1"], Some(Coding::Gzip)),
             (&["gzip;q=0.2", "deflate"], Some(Coding::Deflate)),
         ] {
-            let preferred = Coding::preferred(&with(ACCEPT_ENCODING, accepted));
+            let preferred = Coding::preferred(&with(&ACCEPT_ENCODING, accepted));
             assert_eq!(preferred, expected, "{accepted:?}");
         }
     }
