@@ -1,5 +1,6 @@
-"""Servers for the tests of real models: two workers, each with a gateway before it."""
+"""Servers for the tests of real models: workers, and a gateway before them."""
 
+import contextlib
 import os
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ UNTIL_FULL = (
 
 @dataclass(frozen=True)
 class Servers:
-    """A worker, and a gateway that has only this worker."""
+    """The address of a worker, and of a gateway over it and maybe others."""
 
     worker: str
     gateway: str
@@ -39,23 +40,32 @@ def repository(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def prompt(repository, tmp_path_factory):
-    """Servers as they are by default: who comes to an idle model is answered at once."""
-    yield from servers(repository, (), tmp_path_factory.mktemp("prompt") / "log")
+    """Servers as they are by default: who comes to an idle model is answered at once. The gateway
+    has two workers, so that an answer is found in a cache again only if equal requests meet at
+    the same worker."""
+    with contextlib.ExitStack() as running:
+        log = tmp_path_factory.mktemp("prompt") / "log"
+        yield start(running, repository, log, workers=2)
 
 
 @pytest.fixture(scope="session")
 def patient(repository, tmp_path_factory):
-    """Servers that hold requests back until a run is full."""
-    yield from servers(repository, UNTIL_FULL, tmp_path_factory.mktemp("patient") / "log")
+    """Servers that hold requests back until a run is full. The gateway has one worker, so that
+    all rows meet there."""
+    with contextlib.ExitStack() as running:
+        log = tmp_path_factory.mktemp("patient") / "log"
+        yield start(running, repository, log, workers=1, settings=UNTIL_FULL)
 
 
-def servers(repository, settings, log):
+def start(running, repository, log, workers, settings=()):
     binary = os.environ["INFERRING"]
-    with (
-        Inferring(binary, "worker", str(repository), settings=settings, log=log) as worker,
-        Inferring(binary, "gateway", worker.address, log=log) as gateway,
-    ):
-        yield Servers(worker.address, gateway.address)
+    worker = [binary, "worker", str(repository)]
+    places = [
+        running.enter_context(Inferring(*worker, settings=settings, log=log)).address
+        for _ in range(workers)
+    ]
+    gateway = running.enter_context(Inferring(binary, "gateway", *places, log=log))
+    return Servers(places[0], gateway.address)
 
 
 @pytest.fixture(params=("worker", "gateway"))
