@@ -1,0 +1,1 @@
+"""What the tests need: the models, the servers that serve them, the clients that ask."""
