@@ -110,3 +110,25 @@ pub enum LoadError {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct ExecuteError(pub String);
+
+/// Holds inputs against what a model declares: what an engine would only call a generic failure, or
+/// not notice.
+fn check_inputs(declared: &[TensorSpec], given: &[Tensor]) -> Result<(), ExecuteError> {
+    if given.len() != declared.len() {
+        let (expected, got) = (declared.len(), given.len());
+        return Err(ExecuteError(format!("the model takes {expected} inputs, got {got}")));
+    }
+    for (spec, tensor) in declared.iter().zip(given) {
+        if tensor.datatype() != spec.datatype || !spec.shape.admits(tensor.shape()) {
+            return Err(ExecuteError(format!(
+                "input `{}`: expected {} {}, got {} {}",
+                spec.name,
+                spec.datatype,
+                spec.shape,
+                tensor.datatype(),
+                tensor.shape(),
+            )));
+        }
+    }
+    Ok(())
+}

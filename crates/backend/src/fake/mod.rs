@@ -196,7 +196,7 @@ impl FakeSession {
 
 impl Session for FakeSession {
     fn execute(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecuteError> {
-        self.model.check(inputs)?;
+        crate::check_inputs(&self.model.inputs, inputs)?;
         let first = inputs.first().and_then(|input| input.shape().dimensions().first());
         let (fate, _running) = self.control.begin_run(first.copied().unwrap_or(1));
         match fate {

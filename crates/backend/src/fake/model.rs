@@ -65,27 +65,6 @@ impl Model {
         let function = |_: &[Tensor]| Ok(vec![floats([4], &[1.0, 2.0, 3.0, 4.0])]);
         Self::new(Vec::new(), vec![float("output", shape)], Arc::new(function))
     }
-
-    /// Whether `inputs` are what the function may be given.
-    pub(super) fn check(&self, inputs: &[Tensor]) -> Result<(), ExecuteError> {
-        if inputs.len() != self.inputs.len() {
-            let (expected, got) = (self.inputs.len(), inputs.len());
-            return Err(ExecuteError(format!("the model takes {expected} inputs, got {got}")));
-        }
-        for (spec, tensor) in self.inputs.iter().zip(inputs) {
-            if tensor.datatype() != spec.datatype || !spec.shape.admits(tensor.shape()) {
-                return Err(ExecuteError(format!(
-                    "input `{}`: expected {} {}, got {} {}",
-                    spec.name,
-                    spec.datatype,
-                    spec.shape,
-                    tensor.datatype(),
-                    tensor.shape(),
-                )));
-            }
-        }
-        Ok(())
-    }
 }
 
 impl fmt::Debug for Model {

@@ -177,30 +177,6 @@ impl OrtSession {
         }
     }
 
-    /// Checks what the engine would only call a generic failure, or not notice.
-    fn check(&self, inputs: &[Tensor]) -> Result<(), ExecuteError> {
-        if inputs.len() != self.inputs.len() {
-            return Err(ExecuteError(format!(
-                "the model takes {} inputs, got {}",
-                self.inputs.len(),
-                inputs.len(),
-            )));
-        }
-        for (spec, tensor) in self.inputs.iter().zip(inputs) {
-            if tensor.datatype() != spec.datatype || !spec.shape.admits(tensor.shape()) {
-                return Err(ExecuteError(format!(
-                    "input `{}`: expected {} {}, got {} {}",
-                    spec.name,
-                    spec.datatype,
-                    spec.shape,
-                    tensor.datatype(),
-                    tensor.shape(),
-                )));
-            }
-        }
-        Ok(())
-    }
-
     /// A value for each output; `None` where an optional one is absent.
     fn run(&mut self, inputs: &[Input<'_>]) -> Result<SmallVec<[Option<Value>; 4]>, ExecuteError> {
         let values = inputs.iter().map(Input::as_ptr).collect::<SmallVec<[_; 8]>>();
@@ -234,7 +210,7 @@ impl OrtSession {
 
 impl Session for OrtSession {
     fn execute(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecuteError> {
-        self.check(inputs)?;
+        crate::check_inputs(&self.inputs, inputs)?;
         let values = inputs
             .iter()
             .map(|tensor| Input::new(tensor, &self.memory))
