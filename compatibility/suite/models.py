@@ -224,7 +224,9 @@ WAIT = Model(
     batch_size_max=1,
     settings=(
         "dynamic_batching { default_queue_policy { "
-        "timeout_action: REJECT allow_timeout_override: true } }"
+        "timeout_action: REJECT allow_timeout_override: true } }\n"
+        # So that it takes about as long on many cores.
+        'parameters { key: "intra_op_thread_count" value: { string_value: "1" } }'
     ),
 )
 
