@@ -65,8 +65,14 @@ impl Trial {
         budget: &Budget,
     ) -> Result<Self, ExecuteError> {
         let mut found = Err(ExecuteError("no input could be generated".to_owned()));
+        // Wide numbers tell rows apart best. A lone row has nothing to be told from, and to some
+        // models whole numbers are sizes: large ones would cost much time and memory.
+        let domains = match count {
+            1 => [Domain::Narrow, Domain::Wide],
+            _ => [Domain::Wide, Domain::Narrow],
+        };
         for pattern in patterns(question, axes) {
-            for domain in [Domain::Wide, Domain::Narrow] {
+            for domain in domains {
                 let Some(rows) = generate(question, axes, count, pattern, domain) else {
                     continue;
                 };
