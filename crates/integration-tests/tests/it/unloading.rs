@@ -32,11 +32,11 @@ fn slow_folder() -> ModelFolder {
 }
 
 /// Unloads `slow` while it has many requests in its hands.
-fn unload_in_the_middle(client: &Client, in_flight: impl Fn() -> u64) {
-    const REQUESTS: u64 = 24;
+fn unload_in_the_middle(client: &Client, arrived: impl Fn() -> u64) {
+    const REQUESTS: u64 = 36;
     let address = client.address();
     let asked = std::thread::spawn(move || ask_together(address, SLOW_DOUBLE, 1..=REQUESTS));
-    wait_until("all requests are in flight", LONG, || in_flight() >= REQUESTS - 4);
+    wait_until("all requests have arrived", LONG, || arrived() == REQUESTS);
     client.post_json("/v2/repository/models/slow/unload", &json!({})).ok();
     let unloaded = Instant::now();
     let refused = client.post_json(&SLOW_DOUBLE.path(), &SLOW_DOUBLE.body(1));
@@ -55,15 +55,13 @@ fn unload_in_the_middle(client: &Client, in_flight: impl Fn() -> u64) {
 fn requests_in_flight_are_answered_by_a_model_that_is_unloaded_and_no_new_ones() {
     let folder = slow_folder();
     let cluster = cluster().folders([&folder; 3]).start();
-    unload_in_the_middle(&cluster.client(), || {
-        (1..=3).map(|n| cluster.worker(n).client().health()["in_flight"].as_u64().unwrap()).sum()
-    });
+    unload_in_the_middle(&cluster.client(), || cluster.sum("total_requests"));
     for command in ["worker", "serve"] {
         let process = serving(command).arg(folder.path()).start();
         let client = process.client();
         unload_in_the_middle(&client, || {
             let told = if command == "worker" { client.health() } else { client.stats() };
-            told["in_flight"].as_u64().unwrap()
+            told["total_requests"].as_u64().unwrap()
         });
         // What is loaded again is asked again.
         client.post_json("/v2/repository/models/slow/load", &json!({})).ok();
