@@ -113,7 +113,7 @@ pub struct InferRequest {
     /// The version of it as asked for, or another name for one; the newest where absent.
     pub version: Option<ModelVersion>,
     /// The inputs as given; a service holds them against the model by
-    /// [`ModelMetadata::arrange`].
+    /// [`ModelMetadata::arrange`](crate::ModelMetadata::arrange).
     pub inputs: Vec<NamedTensor>,
     /// The outputs to answer with; empty for all.
     pub outputs: Vec<TensorName>,

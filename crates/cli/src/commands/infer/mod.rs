@@ -30,7 +30,7 @@ pub(crate) struct InferArgs {
     model: ModelName,
     /// An input: NAME=VALUE, NAME=@FILE or, for a model with one input, only VALUE or @FILE.
     ///
-    /// VALUE is a JSON array or a single value: x=[[1,2,3]], x=5, text=hello. FILE is a .npy, .npz,
+    /// VALUE is a JSON array or a single value: `x=[[1,2,3]]`, `x=5`, `text=hello`. FILE is a .npy, .npz,
     /// .json or .csv file, or `-` for standard input. Without a name an .npz file gives all
     /// inputs; so does a .json file with an object of arrays or a whole request.
     #[arg(long, short, value_name = "[NAME=]VALUE")]
