@@ -1,6 +1,8 @@
 //! gRPC on the port that answers REST, of a worker and of a gateway alike.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,6 +21,7 @@ use inferring_protocol::grpc::inference::{
     ModelRepositoryParameter, ModelStatisticsRequest, RepositoryIndexRequest,
     RepositoryModelLoadRequest, RepositoryModelUnloadRequest, ServerReadyRequest,
 };
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tonic::{Code, Request};
 
@@ -32,7 +35,7 @@ use crate::serving;
 struct Pair {
     worker: Process,
     gateway: Process,
-    _folder: ModelFolder,
+    folder: ModelFolder,
 }
 
 impl Pair {
@@ -51,7 +54,7 @@ impl Pair {
         let worker = serving("worker").arg(folder.path()).set(settings).start();
         let address = worker.address().to_string();
         let gateway = serving("gateway").arg(address).set(settings).start();
-        Self { worker, gateway, _folder: folder }
+        Self { worker, gateway, folder }
     }
 
     fn each(&self) -> [&Process; 2] {
@@ -345,6 +348,73 @@ async fn change(client: &Client, action: &str) {
     let (client, path) = (client.clone(), format!("/v2/repository/models/slow/{action}"));
     let answer = tokio::task::spawn_blocking(move || client.post(&path, &[], ""));
     answer.await.unwrap().ok();
+}
+
+#[tokio::test]
+async fn a_version_takes_the_old_ones_place_under_streams_and_every_answer_is_of_the_one_it_says() {
+    const STREAMS: i64 = 4;
+    for index in 0..2 {
+        let pair = Pair::start();
+        let address = pair.each()[index].address();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let answered = Arc::new(AtomicU64::new(0));
+        let mut streams = JoinSet::new();
+        for number in 0..STREAMS {
+            let (stopped, answered) = (stopped.clone(), answered.clone());
+            streams.spawn(async move {
+                let mut client = inference(address).await;
+                // Half of the questions come back again and again.
+                let input = move |n: i64| if n % 2 == 0 { [n, number, 7] } else { [n % 16, 1, 7] };
+                // A few on their way at a time: else thousands wait in the connection.
+                let ahead = Arc::new(Semaphore::new(16));
+                let asks = futures_util::stream::unfold(0, {
+                    let ahead = ahead.clone();
+                    move |n| {
+                        let (ahead, stopped) = (ahead.clone(), stopped.clone());
+                        async move {
+                            ahead.acquire().await.expect("never closed").forget();
+                            let goes_on = !stopped.load(Ordering::SeqCst);
+                            goes_on.then(|| (raw_scale(input(n)), n + 1))
+                        }
+                    }
+                });
+                let stream = client.model_stream_infer(asks).await?;
+                let mut stream = stream.into_inner();
+                let mut versions = Vec::new();
+                while let Some(answer) = stream.message().await? {
+                    assert_eq!(answer.error_message, "");
+                    let input = input(versions.len() as i64);
+                    let response = answer.infer_response.expect("an answer");
+                    versions.push(scaled_by(input, &response).unwrap());
+                    answered.fetch_add(1, Ordering::SeqCst);
+                    ahead.add_permits(1);
+                }
+                Ok::<_, tonic::Status>(versions)
+            });
+        }
+        let more = async |count| {
+            let enough = answered.load(Ordering::SeqCst) + count;
+            wait_until(|| answered.load(Ordering::SeqCst) >= enough).await;
+        };
+        more(200).await;
+        pair.folder.put("scale", 3, &scaled::version(3));
+        let mut client = inference(address).await;
+        let model_name = "scale".to_owned();
+        let load = RepositoryModelLoadRequest { model_name, ..Default::default() };
+        client.repository_model_load(load).await.unwrap();
+        let response = client.model_infer(raw_scale([1, 1, 7])).await.unwrap().into_inner();
+        assert_eq!(scaled_by([1, 1, 7], &response), Ok(3));
+        more(200).await;
+        stopped.store(true, Ordering::SeqCst);
+        for versions in in_time(streams.join_all()).await {
+            let versions = versions.unwrap();
+            assert_eq!((versions.first(), versions.last()), (Some(&2), Some(&3)));
+            // Several requests of a stream are worked on at once.
+            let last_old = versions.iter().rposition(|&version| version == 2).unwrap();
+            let first_new = versions.iter().position(|&version| version == 3).unwrap();
+            assert!(last_old < first_new + 16, "{first_new}, then {last_old}");
+        }
+    }
 }
 
 #[tokio::test]

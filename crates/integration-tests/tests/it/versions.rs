@@ -198,7 +198,7 @@ fn a_version_or_a_model_that_only_one_worker_has_is_asked_of_that_one() {
         ModelFolder::new().with("scale", 2, &scaled::version(2)),
         ModelFolder::new().with("only", 5, &scaled::version(5)),
     ];
-    let cluster = cluster().folders(&folders).start();
+    let mut cluster = cluster().folders(&folders).start();
     let client = cluster.client();
     assert_eq!(listed(&client, "scale"), ["1", "2"]);
     assert_eq!(listed(&client, "only"), ["5"]);
@@ -221,4 +221,20 @@ fn a_version_or_a_model_that_only_one_worker_has_is_asked_of_that_one() {
     load.finish().assert_none_failed();
     assert_eq!(client.stats()["failovers"], 0);
     cluster.assert_breakers_closed();
+
+    // What only a dead worker has is known and cannot be had; all else can.
+    cluster.worker_mut(3).kill();
+    cluster.wait_until_reachable(2);
+    for path in ["/v2/models/only", "/v2/models/only/versions/5"] {
+        let error = scaled::ask_nth(&client, path, 1).unwrap_err();
+        assert!(error.starts_with("status 503") && error.contains("worker_3"), "{error}");
+        assert_eq!(client.get(path).status, 200);
+        assert_ne!(client.get(&format!("{path}/ready")).status, 200);
+    }
+    for version in ["1", "2"] {
+        assert_eq!(answering(&client, &format!("/v2/models/scale/versions/{version}")), version);
+    }
+    cluster.spawn_worker(3);
+    cluster.wait_until_reachable(3);
+    assert_eq!(answering(&client, "/v2/models/only"), "5");
 }
