@@ -39,17 +39,12 @@ pub struct Workload {
 #[derive(Debug, thiserror::Error)]
 pub enum WorkloadError {
     /// The plain form cannot ask this model.
-    #[error(
-        "model `{model}` has {inputs} inputs and {outputs} outputs: load can be made for models \
-         with one of each"
-    )]
+    #[error("model `{model}` has {inputs} inputs: load can be made for models with one")]
     NotOneInput {
         /// The model.
         model: ModelName,
         /// Its inputs.
         inputs: usize,
-        /// Its outputs.
-        outputs: usize,
     },
     /// Its input is no tensor of numbers.
     #[error("model `{model}` takes {datatype}: load can be made for numeric inputs")]
@@ -184,11 +179,10 @@ impl Workload {
 }
 
 fn the_one_input(model: &ModelMetadata) -> Result<&TensorSpec, WorkloadError> {
-    let ([input], [_]) = (&model.inputs[..], &model.outputs[..]) else {
+    let [input] = &model.inputs[..] else {
         return Err(WorkloadError::NotOneInput {
             model: model.name.clone(),
             inputs: model.inputs.len(),
-            outputs: model.outputs.len(),
         });
     };
     if !input.datatype.is_numeric() {
@@ -389,7 +383,7 @@ mod tests {
         two_inputs.inputs.push(two_inputs.inputs[0].clone());
         for (model, distinct, message) in [
             (model(DataType::Bytes, &[None]), 1, "takes BYTES: load can be made for numeric"),
-            (two_inputs, 1, "model `m` has 2 inputs and 1 outputs"),
+            (two_inputs, 1, "model `m` has 2 inputs"),
             (model(DataType::Int8, &[Some(1)]), 129, "gives only 128 different inputs: 129 were"),
             (model(DataType::Fp32, &[Some(1 << 20)]), 1000, "exceed the 512 MiB"),
         ] {

@@ -115,7 +115,6 @@ fn wrong_plain_requests_are_told_what_was_expected() {
     for (model, body) in [
         ("absent", r#"{"input_data": [1, 2, 3, 4]}"#),
         ("two_inputs", r#"{"input_data": [1, 2]}"#),
-        ("two_outputs", r#"{"input_data": [1, 2, 3]}"#),
         ("uint8_sum", r#"{"input_data": [[1, 256]]}"#),
         ("uint8_sum", r#"{"input_data": [[1, -1]]}"#),
         ("uint8_sum", r#"{"input_data": [[1, 1.5]]}"#),

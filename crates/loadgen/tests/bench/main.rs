@@ -156,7 +156,7 @@ async fn a_server_that_is_not_there_is_named_with_the_reason() {
 
 #[tokio::test]
 async fn what_the_server_says_about_a_model_decides() {
-    let server = Server::start(Behaviour { two_outputs: true, ..Behaviour::default() }).await;
+    let server = Server::start(Behaviour { two_inputs: true, ..Behaviour::default() }).await;
     let error = run(&config(&server.target, load(1))).await.unwrap_err();
     assert!(matches!(error, BenchError::Workload(_)), "{error:?}");
 

@@ -37,8 +37,8 @@ pub(crate) struct Behaviour {
     pub(crate) unstable: bool,
     /// Whether every tenth inference is refused with 503.
     pub(crate) refuses_some: bool,
-    /// Whether the model has two outputs.
-    pub(crate) two_outputs: bool,
+    /// Whether the model has two inputs.
+    pub(crate) two_inputs: bool,
 }
 
 /// A running server; it ends when it is dropped.
@@ -139,15 +139,15 @@ impl State {
             datatype: DataType::Fp32,
             shape: ShapeSpec::new([Dimension::Dynamic(None), Dimension::Fixed(width)]),
         };
-        let outputs = if self.behaviour.two_outputs { &["y", "z"][..] } else { &["y"] };
+        let inputs = if self.behaviour.two_inputs { &["x", "z"][..] } else { &["x"] };
         ModelMetadata {
             name: "first".parse().unwrap(),
             version: ModelVersion::first(),
             aliases: Vec::new(),
             digest: ContentDigest::of(b"first"),
             size_bytes: 1,
-            inputs: vec![spec("x", 4)],
-            outputs: outputs.iter().map(|name| spec(name, 1)).collect(),
+            inputs: inputs.iter().map(|name| spec(name, 4)).collect(),
+            outputs: vec![spec("y", 1)],
             batching: Batching::Rows { reason: "declared".into(), axes: RowAxes::first(1, 1) },
             batch_size_max: 32,
         }

@@ -1,7 +1,8 @@
 //! The plain form: `POST /infer {"request_id", "input_data": [..]}`.
 //!
-//! It asks a model with one input and one output. A flat array is one item; nested arrays carry
-//! their own shape; `"shape"` may state it. Nothing is ever padded or cut.
+//! It asks a model with one input. A flat array is one item; nested arrays carry their own shape;
+//! `"shape"` may state it. Nothing is ever padded or cut. The answer of a model with several
+//! outputs has an object with a member for each, where that of a model with one has an array.
 
 use inferring_types::{
     InferResponse, ModelMetadata, NamedTensor, RequestId, ServiceError, Shape, Tensor, TensorSpec,
@@ -28,7 +29,7 @@ pub struct PlainRequest {
 /// # Errors
 /// `InvalidArgument` that says what was expected: malformed JSON (with the position), a missing
 /// or mistyped field, a number that does not fit the model's datatype, a length or shape other
-/// than the model's, or a model that needs more than one input or output.
+/// than the model's, or a model that does not take exactly one input.
 pub fn decode_request(body: &[u8], model: &ModelMetadata) -> Result<PlainRequest, ServiceError> {
     let spec = the_one_input(model)?;
     if body.iter().all(u8::is_ascii_whitespace) {
@@ -57,16 +58,22 @@ pub fn decode_request(body: &[u8], model: &ModelMetadata) -> Result<PlainRequest
 /// `InvalidArgument` where JSON cannot carry the answer: NaN or an infinity, unless `allow_nan`,
 /// or bytes that are no UTF-8.
 pub fn encode_response(response: &InferResponse, allow_nan: bool) -> Result<Vec<u8>, ServiceError> {
-    let output = &response.outputs[0];
+    let outputs = &response.outputs[..];
     let served = &response.served;
-    let mut out = Vec::with_capacity(256 + output.tensor.data().len() * 3);
+    let bytes: usize = outputs.iter().map(|output| output.tensor.data().len()).sum();
+    let mut out = Vec::with_capacity(256 + bytes * 3);
     out.extend_from_slice(b"{\"request_id\":");
     writer::string(&mut out, response.id.as_str());
     out.extend_from_slice(b",\"output_data\":");
-    writer::elements(&mut out, &output.tensor, allow_nan)
-        .map_err(|reason| super::v2::unwritable(output, reason))?;
+    write_each(&mut out, outputs, |out, output| {
+        writer::elements(out, &output.tensor, allow_nan)
+            .map_err(|reason| super::v2::unwritable(output, reason))
+    })?;
     out.extend_from_slice(b",\"output_shape\":");
-    writer::integers(&mut out, output.tensor.shape().dimensions());
+    write_each(&mut out, outputs, |out, output| {
+        writer::integers(out, output.tensor.shape().dimensions());
+        Ok(())
+    })?;
     out.extend_from_slice(b",\"model\":");
     writer::string(&mut out, response.model.as_str());
     out.push(b',');
@@ -75,16 +82,37 @@ pub fn encode_response(response: &InferResponse, allow_nan: bool) -> Result<Vec<
     Ok(out)
 }
 
+/// Writes something about the one output, or an object with it about each of several.
+fn write_each(
+    out: &mut Vec<u8>,
+    outputs: &[NamedTensor],
+    mut write: impl FnMut(&mut Vec<u8>, &NamedTensor) -> Result<(), ServiceError>,
+) -> Result<(), ServiceError> {
+    if let [output] = outputs {
+        return write(out, output);
+    }
+    out.push(b'{');
+    for (index, output) in outputs.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        writer::string(out, output.name.as_str());
+        out.push(b':');
+        write(out, output)?;
+    }
+    out.push(b'}');
+    Ok(())
+}
+
 fn the_one_input(model: &ModelMetadata) -> Result<&TensorSpec, ServiceError> {
-    if let ([input], [_]) = (&model.inputs[..], &model.outputs[..]) {
+    if let [input] = &model.inputs[..] {
         return Ok(input);
     }
     Err(ServiceError::invalid(format!(
-        "model `{name}` has {inputs} and {outputs}, and the plain form takes one of each: ask \
+        "model `{name}` has {inputs}, and the plain form takes one: ask \
          POST /v2/models/{name}/infer",
         name = model.name,
         inputs = counted(model.inputs.len() as u64, "input"),
-        outputs = counted(model.outputs.len() as u64, "output"),
     )))
 }
 
@@ -213,6 +241,10 @@ fn hint(spec: &TensorSpec) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use inferring_types::{CacheOutcome, Served};
+
     use super::*;
     use crate::rest::metadata::tests::iris;
 
@@ -230,6 +262,32 @@ mod tests {
             let request = decode(body).unwrap();
             assert_eq!(request.input.tensor.shape(), &Shape::from(shape), "{body}");
         }
+    }
+
+    #[test]
+    fn several_outputs_are_told_apart_by_their_names() {
+        let output = |name: &str, values: &[f32]| {
+            let tensor = Tensor::from_f32([values.len() as u64].into(), values).unwrap();
+            NamedTensor::new(name.into(), tensor)
+        };
+        let response = InferResponse {
+            id: "r".parse().unwrap(),
+            model: iris().name,
+            version: iris().version,
+            outputs: [output("a", &[1.0]), output("b \"", &[2.0, 3.0])].into(),
+            served: Served {
+                worker: "worker_1".into(),
+                cache: CacheOutcome::Computed,
+                inference_time: Duration::ZERO,
+                queue_time: Duration::ZERO,
+                execution_time: Duration::ZERO,
+                batch_size: 1,
+            },
+        };
+        let text = String::from_utf8(encode_response(&response, false).unwrap()).unwrap();
+        let expected =
+            r#""output_data":{"a":[1.0],"b \"":[2.0,3.0]},"output_shape":{"a":[1],"b \"":[2]}"#;
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]
