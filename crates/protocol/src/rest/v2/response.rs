@@ -98,7 +98,8 @@ pub(in crate::rest) fn unwritable(output: &NamedTensor, reason: Unwritable) -> S
     ServiceError::invalid(match reason {
         Unwritable::NotFinite => format!(
             "output `{}` holds NaN or an infinity, which JSON does not have: ask for binary output \
-             at /v2/models/.., or for bare NaN with \"allow_nan\": true",
+             at /v2/models/.., or for bare NaN with the parameter \"allow_nan\": true (a field of \
+             its own in /infer)",
             output.name,
         ),
         Unwritable::NotUtf8 => format!(
