@@ -53,6 +53,15 @@ impl ModelFolder {
         Ok(Self { path: path.to_owned(), versions, config, config_left_out })
     }
 
+    /// The same, but a folder without versions that has the model's file itself in it is version 1:
+    /// models are often kept and handed on like that.
+    pub(crate) fn or_flat(mut self) -> Self {
+        if self.versions.is_empty() && the_model_file(&self.path).is_ok_and(|file| file.is_some()) {
+            self.versions.insert(ModelVersion::first(), self.path.clone());
+        }
+        self
+    }
+
     /// Whether it is that of a model at all.
     pub(crate) fn is_model(&self) -> bool {
         !self.versions.is_empty() || self.config.is_some()
@@ -199,20 +208,29 @@ fn model_file(folder: &Path, settings: &ModelSettings, root: &Root) -> Result<Pa
     if named.is_dir() {
         return root.file(&named.join(MODEL_FILE));
     }
-    if settings.file_name.is_none() && !named.exists() {
+    if settings.file_name.is_none() {
         let failed = |source| PlanError::Read { path: folder.to_owned(), source };
-        let mut candidates = Vec::new();
-        for entry in fs::read_dir(folder).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            if is_model_file(&path) {
-                candidates.push(path);
-            }
-        }
-        if let [only] = &candidates[..] {
-            return root.file(only);
+        if let Some(found) = the_model_file(folder).map_err(failed)? {
+            return root.file(&found);
         }
     }
     root.file(&named)
+}
+
+/// The file in a folder that is called `model.onnx`, or the only one whose name ends in `.onnx`.
+fn the_model_file(folder: &Path) -> io::Result<Option<PathBuf>> {
+    let named = folder.join(MODEL_FILE);
+    if named.exists() {
+        return Ok(Some(named));
+    }
+    let mut candidates = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if is_model_file(&path) {
+            candidates.push(path);
+        }
+    }
+    Ok(if candidates.len() == 1 { candidates.pop() } else { None })
 }
 
 /// Whether it is a file, not a hidden one, whose name ends in `.onnx`.

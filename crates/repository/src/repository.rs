@@ -115,7 +115,8 @@ impl Repository {
                 }
                 Source::Model { name, path } => {
                     let (name, path) = (name.clone(), path.clone());
-                    let form = Form::Folder(ModelFolder::read(&path), Root::at(&path));
+                    let folder = ModelFolder::read(&path).map(ModelFolder::or_flat);
+                    let form = Form::Folder(folder, Root::at(&path));
                     candidates.push(Candidate { name, path, source, form });
                 }
                 Source::Folder { path } => {
@@ -150,7 +151,7 @@ fn list(
             continue;
         }
         let (stem, form) = if path.is_dir() {
-            let folder = ModelFolder::read(&path);
+            let folder = ModelFolder::read(&path).map(ModelFolder::or_flat);
             if let Some(reason) = folder.as_ref().ok().and_then(why_no_model) {
                 snapshot.problems.push(Problem { path, reason });
                 continue;
@@ -181,7 +182,9 @@ fn why_no_model(folder: &ModelFolder) -> Option<String> {
     let advice = file.map(|file| {
         let name = file.file_name();
         let name = name.to_string_lossy();
-        format!(": move `{name}` to `1/model.onnx` in it, or name the file itself")
+        format!(
+            ": move `{name}` or another one to `1/model.onnx` in it, or name the files themselves"
+        )
     });
     Some(format!(
         "no model: there is no folder named by a version, such as `1`, and no configuration{}",

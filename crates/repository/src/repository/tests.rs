@@ -133,7 +133,8 @@ fn two_models_of_one_name_are_served_neither_way() {
 fn what_is_no_model_is_reported_and_stops_nothing() {
     let folder = folder(&[
         "good/1/model.onnx",
-        "loose/net.onnx",
+        "loose/one.onnx",
+        "loose/two.onnx",
         "notes/todo.txt",
         "zero/01/model.onnx",
         "bad name/1/model.onnx",
@@ -145,10 +146,7 @@ fn what_is_no_model_is_reported_and_stops_nothing() {
         let problem = snapshot.problems().iter().find(|p| p.path.ends_with(name));
         problem.unwrap_or_else(|| panic!("{name}: {:?}", snapshot.problems())).reason.clone()
     };
-    assert!(
-        problem("loose")
-            .ends_with(": move `net.onnx` to `1/model.onnx` in it, or name the file itself")
-    );
+    assert!(problem("loose").ends_with("in it, or name the files themselves"));
     assert!(problem("notes").ends_with("and no configuration"));
     assert!(problem("zero").starts_with("no model"));
     assert!(problem("bad name").contains("cannot name a model"));
@@ -156,6 +154,16 @@ fn what_is_no_model_is_reported_and_stops_nothing() {
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[0].starts_with("broken: the settings in `") && lines[0].contains("config.toml"));
     assert_eq!(lines[1], "good:1=good/1/model.onnx");
+}
+
+#[test]
+fn a_folder_with_the_models_file_itself_is_version_1() {
+    let folder = folder(&["iris/iris.onnx", "iris/README.md", "net/model.onnx", "net/old.onnx"]);
+    put(folder.path(), "net/config.toml", "instances = 2\naliases = { stable = 1 }");
+    let snapshot = open(folder.path()).scan();
+    assert_eq!(served(&snapshot, folder.path()), ["iris:1=iris/iris.onnx", "net:1=net/model.onnx"],);
+    let by_itself = open(&folder.path().join("net"));
+    assert_eq!(served(&by_itself.scan(), folder.path()), ["net:1=net/model.onnx"]);
 }
 
 #[test]
