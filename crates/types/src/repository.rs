@@ -164,6 +164,17 @@ pub struct ModelConfig {
     pub batching: Batching,
 }
 
+impl ModelConfig {
+    /// The largest batch, where the first axis of every tensor is that of the batch: the only
+    /// kind that the protocol's configurations have words for. `None` where requests run alone, or
+    /// rows lie elsewhere.
+    pub fn leading_batch_size_max(&self) -> Option<u64> {
+        let axes = self.batching.axes()?;
+        let leads = axes.inputs.iter().chain(&axes.outputs).all(|&axis| axis == Some(0));
+        (leads && self.batch_size_max > 0).then_some(self.batch_size_max)
+    }
+}
+
 /// What one version of a model has done since it was loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelStatistics {

@@ -12,8 +12,8 @@ use super::metadata::{PLATFORM, sizes};
 /// `max_batch_size` is not 0; where rows lie elsewhere than along the first axis of every
 /// tensor, these terms cannot say so, and `max_batch_size` is 0.
 pub fn encode_config(config: &ModelConfig) -> inference::ModelConfig {
-    let batches = config.batch_size_max > 0 && has_leading_rows(&config.batching);
-    let dims = |spec: &TensorSpec| sizes(&spec.shape.dimensions()[usize::from(batches)..]);
+    let batch = config.leading_batch_size_max();
+    let dims = |spec: &TensorSpec| sizes(&spec.shape.dimensions()[usize::from(batch.is_some())..]);
     let inputs = config.inputs.iter().map(|spec| inference::ModelInput {
         name: spec.name.to_string(),
         data_type: data_type(spec.datatype).into(),
@@ -29,21 +29,15 @@ pub fn encode_config(config: &ModelConfig) -> inference::ModelConfig {
         platform: PLATFORM.to_owned(),
         backend: "onnxruntime".to_owned(),
         version_policy: Some(encode_policy(&config.version_policy)),
-        max_batch_size: if batches { saturated(config.batch_size_max) } else { 0 },
+        max_batch_size: batch.map_or(0, saturated),
         input: inputs.collect(),
         output: outputs.collect(),
         instance_group: vec![encode_instances(config)],
         default_model_filename: config.file_name.clone(),
-        scheduling_choice: batches.then(|| encode_batching(config)),
+        scheduling_choice: batch.map(|_| encode_batching(config)),
         parameters: [parameter("batching", config.batching.reason())].into(),
         response_cache: Some(inference::ModelResponseCache { enable: config.response_cache }),
     }
-}
-
-fn has_leading_rows(batching: &Batching) -> bool {
-    batching
-        .axes()
-        .is_some_and(|axes| axes.inputs.iter().chain(&axes.outputs).all(|&axis| axis == Some(0)))
 }
 
 fn encode_batching(config: &ModelConfig) -> SchedulingChoice {

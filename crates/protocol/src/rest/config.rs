@@ -94,13 +94,10 @@ struct Whole {
 
 impl From<&ModelConfig> for ConfigDocument {
     fn from(config: &ModelConfig) -> Self {
-        let axes = config.batching.axes();
-        let rows_first = axes.is_some_and(|axes| {
-            axes.inputs.iter().chain(&axes.outputs).all(|&axis| axis == Some(0))
-        });
+        let batch = config.leading_batch_size_max();
         let delay_max_us = u64::try_from(config.delay_max.as_micros()).unwrap_or(u64::MAX);
         let tensors = |specs: &[TensorSpec]| {
-            specs.iter().map(|spec| TensorConfig::new(spec, rows_first)).collect()
+            specs.iter().map(|spec| TensorConfig::new(spec, batch.is_some())).collect()
         };
         let is_gpu = !config.device.provider.starts_with("CPU");
         Self {
@@ -108,7 +105,7 @@ impl From<&ModelConfig> for ConfigDocument {
             platform: "onnxruntime_onnx".to_owned(),
             backend: "onnxruntime".to_owned(),
             version_policy: (&config.version_policy).into(),
-            max_batch_size: if rows_first { config.batch_size_max } else { 0 },
+            max_batch_size: batch.unwrap_or(0),
             input: tensors(&config.inputs),
             output: tensors(&config.outputs),
             instance_group: [InstanceGroup {
@@ -118,7 +115,7 @@ impl From<&ModelConfig> for ConfigDocument {
                 gpus: Vec::new(),
             }],
             default_model_filename: config.file_name.clone(),
-            dynamic_batching: rows_first.then(|| DynamicBatching {
+            dynamic_batching: batch.map(|_| DynamicBatching {
                 preferred_batch_size: config.preferred_batch_sizes.clone(),
                 max_queue_delay_microseconds: delay_max_us,
             }),
