@@ -1,6 +1,6 @@
 //! How a model is run, in the terms of the widely used clients.
 
-use inferring_types::{Batching, DataType, ModelConfig, TensorSpec, VersionPolicy};
+use inferring_types::{DataType, ModelConfig, TensorSpec, VersionPolicy};
 
 use super::inference::model_config::SchedulingChoice;
 use super::inference::model_instance_group::Kind;
@@ -107,7 +107,7 @@ fn data_type(datatype: DataType) -> inference::DataType {
 mod tests {
     use std::time::Duration;
 
-    use inferring_types::{DeviceStatus, Dimension, RowAxes, ShapeSpec};
+    use inferring_types::{Batching, DeviceStatus, Dimension, RowAxes, ShapeSpec};
 
     use super::*;
 
