@@ -35,7 +35,7 @@ pub(super) fn read(
         match side {
             Side::Input => report_of_input(&section),
             Side::Output => section
-                .no_effect("label_filename", "classes are answered by number, without labels"),
+                .no_effect("label_filename", "classification on the server is not supported"),
         }
         section.finish();
         if tensors.insert(name.clone(), settings).is_some() {
