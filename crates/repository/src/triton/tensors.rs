@@ -34,8 +34,9 @@ pub(super) fn read(
         let settings = tensor(&section, rows)?;
         match side {
             Side::Input => report_of_input(&section),
-            Side::Output => section
-                .no_effect("label_filename", "classification on the server is not supported"),
+            Side::Output => {
+                section.no_effect("label_filename", "classification on the server is not supported")
+            }
         }
         section.finish();
         if tensors.insert(name.clone(), settings).is_some() {
