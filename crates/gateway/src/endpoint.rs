@@ -100,9 +100,9 @@ impl Endpoint {
         let before = self.last_status.load();
         let restarted = before.as_ref().is_some_and(|old| old.incarnation != status.incarnation);
         let ready = status.ready;
-        let models = status.models.iter().map(|model| model.metadata.clone());
-        if !self.models.load().iter().eq(models.clone().collect::<Vec<_>>().iter()) {
-            self.models.store(Arc::new(ModelCatalog::new(models)));
+        let models = status.models.iter().map(|model| &model.metadata);
+        if !self.models.load().iter().eq(models.clone()) {
+            self.models.store(Arc::new(ModelCatalog::new(models.cloned())));
         }
         self.last_status.store(Some(Arc::new(status)));
         if restarted {

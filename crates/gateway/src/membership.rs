@@ -1,5 +1,6 @@
 //! Who there is to route to: the ring and the endpoints behind it, replaced as one.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use inferring_policy::{HashRing, RingError, RingMember};
@@ -57,13 +58,11 @@ impl Membership {
 
     /// The models of all workers, those of the first worker first, each version once.
     pub(crate) fn models(&self) -> Vec<Arc<ModelMetadata>> {
-        let mut models: Vec<Arc<ModelMetadata>> = Vec::new();
+        let mut seen = HashSet::new();
+        let mut models = Vec::new();
         for endpoint in &self.endpoints {
             for model in endpoint.models().iter() {
-                let is_it = |known: &Arc<ModelMetadata>| {
-                    known.name == model.name && known.version == model.version
-                };
-                if !models.iter().any(is_it) {
+                if seen.insert((model.name.clone(), model.version.clone())) {
                     models.push(model.clone());
                 }
             }

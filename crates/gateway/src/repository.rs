@@ -4,7 +4,8 @@
 //! Each worker has a repository of its own. A model may be on some of them only: those that do
 //! not know it are left out, and it is unknown only where nobody knows it.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -45,10 +46,13 @@ impl ModelRepository for Gateway {
             let metadata = self.model(model)?;
             let model = ModelSelector::new(metadata.name.as_str(), model.version);
             let membership = self.membership();
-            let limit = self.config().repository.timeout;
-            let answers = ask_all(&membership, limit, |worker| worker.config(model)).await?;
-            let mut configs = answers.of_model()?.into_iter();
-            configs.next().map(|(_, config)| config).ok_or_else(|| membership.unavailable(None))
+            let mut serving = membership
+                .endpoints()
+                .iter()
+                .filter(|endpoint| endpoint.is_reachable() && endpoint.serves(model));
+            // One is enough: what they would answer is the same.
+            let endpoint = serving.next().ok_or_else(|| membership.unavailable(Some(model)))?;
+            ask(endpoint, self.config().repository.timeout, |worker| worker.config(model)).await
         })
     }
 
@@ -88,18 +92,24 @@ impl Gateway {
 async fn ask_all<'a, T>(
     membership: &'a Membership,
     limit: Duration,
-    ask: impl Fn(&'a dyn WorkerService) -> BoxFuture<'a, Result<T, ServiceError>>,
+    question: impl Fn(&'a dyn WorkerService) -> BoxFuture<'a, Result<T, ServiceError>>,
 ) -> Result<Answers<'a, T>, ServiceError> {
     let reachable = membership.endpoints().iter().filter(|endpoint| endpoint.is_reachable());
-    let asked = reachable.map(|endpoint| {
-        let answer = timeout(limit, ask(&*endpoint.member.service));
-        async move {
-            let answer = answer.await.unwrap_or_else(|_| Err(too_slow(limit)));
-            (&**endpoint, answer.map_err(|error| of_worker(endpoint, &error)))
-        }
-    });
+    let question = &question;
+    let asked = reachable
+        .map(|endpoint| async move { (&**endpoint, ask(endpoint, limit, question).await) });
     let answers = join_all(asked).await;
     if answers.is_empty() { Err(membership.unavailable(None)) } else { Ok(Answers(answers)) }
+}
+
+/// Asks one worker. An error names it.
+async fn ask<'a, T>(
+    endpoint: &'a Endpoint,
+    limit: Duration,
+    question: impl Fn(&'a dyn WorkerService) -> BoxFuture<'a, Result<T, ServiceError>>,
+) -> Result<T, ServiceError> {
+    let answer = timeout(limit, question(&*endpoint.member.service)).await;
+    answer.unwrap_or_else(|_| Err(too_slow(limit))).map_err(|error| of_worker(endpoint, &error))
 }
 
 /// What each worker answered, in the workers' order.
@@ -220,10 +230,14 @@ fn readiness(state: ModelState) -> u8 {
 /// What all workers have done with each version.
 fn add_statistics(statistics: Vec<(&Endpoint, Vec<ModelStatistics>)>) -> Vec<ModelStatistics> {
     let mut sums: Vec<ModelStatistics> = Vec::new();
+    let mut places: HashMap<_, usize> = HashMap::new();
     for one in statistics.into_iter().flat_map(|(_, statistics)| statistics) {
-        match sums.iter_mut().find(|sum| sum.name == one.name && sum.version == one.version) {
-            Some(sum) => sum.add(&one),
-            None => sums.push(one),
+        match places.entry((one.name.clone(), one.version.clone())) {
+            Entry::Occupied(place) => sums[*place.get()].add(&one),
+            Entry::Vacant(place) => {
+                place.insert(sums.len());
+                sums.push(one);
+            }
         }
     }
     sums

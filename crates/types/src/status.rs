@@ -139,6 +139,13 @@ pub struct DeviceStatus {
     pub fallback_reason: Option<String>,
 }
 
+impl DeviceStatus {
+    /// Whether it runs on the processor, and on no accelerator.
+    pub fn is_cpu(&self) -> bool {
+        self.provider.starts_with("CPU")
+    }
+}
+
 /// The execution engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendStatus {

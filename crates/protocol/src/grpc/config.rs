@@ -49,7 +49,7 @@ fn encode_batching(config: &ModelConfig) -> SchedulingChoice {
 }
 
 fn encode_instances(config: &ModelConfig) -> ModelInstanceGroup {
-    let on_gpu = !config.device.provider.starts_with("CPU");
+    let on_gpu = !config.device.is_cpu();
     ModelInstanceGroup {
         name: format!("{}_0", config.name),
         count: saturated(config.instances as u64),

@@ -99,7 +99,7 @@ impl From<&ModelConfig> for ConfigDocument {
         let tensors = |specs: &[TensorSpec]| {
             specs.iter().map(|spec| TensorConfig::new(spec, batch.is_some())).collect()
         };
-        let is_gpu = !config.device.provider.starts_with("CPU");
+        let is_gpu = !config.device.is_cpu();
         Self {
             name: config.name.to_string(),
             platform: "onnxruntime_onnx".to_owned(),
