@@ -164,15 +164,8 @@ pub enum ConfigError {
     #[error("not TOML: {0}")]
     Toml(String),
     /// A key of `config.toml` that does not exist.
-    #[error("there is no key `{key}`{nearest}; known here: {known}")]
-    UnknownKey {
-        /// The key, with those around it.
-        key: String,
-        /// `: did you mean …?`, or nothing.
-        nearest: String,
-        /// All keys in its place.
-        known: String,
-    },
+    #[error("there is no key `{}`{}; known here: {}", .0.key, .0.nearest, .0.known)]
+    UnknownKey(UnknownKey),
     /// A value that its key does not take.
     #[error("{}`{key}`: {problem}", place(*.at))]
     Value {
@@ -183,6 +176,35 @@ pub enum ConfigError {
         /// What is wrong.
         problem: String,
     },
+}
+
+/// A key that does not exist in a configuration in TOML, and what could have been meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownKey {
+    /// The key, with those around it.
+    pub key: String,
+    /// `: did you mean …?`, or nothing.
+    pub nearest: String,
+    /// All keys in its place.
+    pub known: String,
+}
+
+impl UnknownKey {
+    /// The key `unknown`, at the dotted `path`, where only the keys `known` may stand.
+    pub fn new(path: &str, unknown: &str, known: &[&str]) -> Self {
+        let parent = path.strip_suffix(unknown).unwrap_or(path).trim_end_matches('.');
+        let full = |name: &str| match parent {
+            "" => name.to_owned(),
+            parent => format!("{parent}.{name}"),
+        };
+        let likeness = |name: &str| strsim::jaro_winkler(name, unknown);
+        let nearest = known
+            .iter()
+            .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+            .map(|name| format!(": did you mean `{}`?", full(name)));
+        let known: Vec<_> = known.iter().map(|name| format!("`{}`", full(name))).collect();
+        Self { key: full(unknown), nearest: nearest.unwrap_or_default(), known: known.join(", ") }
+    }
 }
 
 fn place(at: Option<Position>) -> String {

@@ -28,7 +28,7 @@ mod triton;
 mod warmup;
 
 pub use changes::{Change, ChangeKind, Watch};
-pub use error::{ConfigError, OpenError, PlanError};
+pub use error::{ConfigError, OpenError, PlanError, UnknownKey};
 pub use fingerprint::Fingerprint;
 pub use plan::{ModelPlan, Note, VersionPlan};
 pub use relative_path::{InvalidPath, RelativePath};

@@ -6,6 +6,7 @@ use anyhow::{Context, anyhow, bail};
 use figment::Figment;
 use figment::error::Kind;
 use figment::providers::{Env, Format, Serialized, Toml};
+use inferring_repository::UnknownKey;
 use serde::Serialize;
 
 use super::Config;
@@ -89,25 +90,8 @@ fn explain(error: &figment::Error) -> anyhow::Error {
     let key = error.path.join(".");
     match &error.kind {
         Kind::UnknownField(unknown, known) => {
-            let parent = key.strip_suffix(unknown.as_str()).unwrap_or(&key).trim_end_matches('.');
-            let full = |name: &str| match parent {
-                "" => name.to_owned(),
-                parent => format!("{parent}.{name}"),
-            };
-            let nearest = known
-                .iter()
-                .max_by(|a, b| {
-                    let likeness = |name: &str| strsim::jaro_winkler(name, unknown);
-                    likeness(a).total_cmp(&likeness(b))
-                })
-                .map(|name| format!(": did you mean `{}`?", full(name)))
-                .unwrap_or_default();
-            let known: Vec<String> = known.iter().map(|name| format!("`{}`", full(name))).collect();
-            anyhow!(
-                "unknown setting `{}`{place}{nearest} Known here: {}",
-                full(unknown),
-                known.join(", "),
-            )
+            let UnknownKey { key, nearest, known } = UnknownKey::new(&key, unknown, known);
+            anyhow!("unknown setting `{key}`{place}{nearest} Known here: {known}")
         }
         kind => anyhow!("setting `{key}`{place}: {kind}"),
     }

@@ -6,7 +6,7 @@ use figment::providers::{Format, Toml};
 use inferring_types::ModelName;
 
 use super::ModelSettings;
-use crate::error::ConfigError;
+use crate::error::{ConfigError, UnknownKey};
 use crate::plan::Note;
 use crate::text_format::{self, LENGTH_MAX};
 use crate::{json, triton};
@@ -90,22 +90,7 @@ fn explain(error: &figment::Error) -> ConfigError {
     let key = error.path.join(".");
     match &error.kind {
         Kind::UnknownField(unknown, known) => {
-            let parent = key.strip_suffix(unknown.as_str()).unwrap_or(&key).trim_end_matches('.');
-            let full = |name: &str| match parent {
-                "" => name.to_owned(),
-                parent => format!("{parent}.{name}"),
-            };
-            let likeness = |name: &str| strsim::jaro_winkler(name, unknown);
-            let nearest = known
-                .iter()
-                .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
-                .map(|name| format!(": did you mean `{}`?", full(name)));
-            let known: Vec<_> = known.iter().map(|name| format!("`{}`", full(name))).collect();
-            ConfigError::UnknownKey {
-                key: full(unknown),
-                nearest: nearest.unwrap_or_default(),
-                known: known.join(", "),
-            }
+            ConfigError::UnknownKey(UnknownKey::new(&key, unknown, known))
         }
         kind => ConfigError::Value { key, at: None, problem: kind.to_string() },
     }
