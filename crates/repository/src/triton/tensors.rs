@@ -35,7 +35,8 @@ pub(super) fn read(
         match side {
             Side::Input => report_of_input(&section),
             Side::Output => {
-                section.no_effect("label_filename", "classification on the server is not supported")
+                section
+                    .no_effect("label_filename", "classification on the server is not supported");
             }
         }
         section.finish();
