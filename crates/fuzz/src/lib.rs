@@ -153,6 +153,8 @@ fn request(inputs: Vec<NamedTensor>, outputs: Vec<TensorName>) -> InferRequest {
         inputs,
         outputs,
         deadline: Deadline::after(Instant::now(), Duration::from_secs(1)),
+        priority: None,
+        sequence: None,
     }
 }
 

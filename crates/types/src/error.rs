@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What went wrong, in the terms that become a status code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,6 +51,7 @@ pub struct ServiceError {
     kind: ErrorKind,
     blame: Blame,
     retryable: bool,
+    retry_after: Option<Duration>,
     message: Arc<str>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
@@ -57,7 +59,14 @@ pub struct ServiceError {
 impl ServiceError {
     /// An error of this kind and blame; not retryable.
     pub fn new(kind: ErrorKind, blame: Blame, message: impl Into<Arc<str>>) -> Self {
-        Self { kind, blame, retryable: false, message: message.into(), source: None }
+        Self {
+            kind,
+            blame,
+            retryable: false,
+            retry_after: None,
+            message: message.into(),
+            source: None,
+        }
     }
 
     /// The request is wrong: `InvalidArgument`, blamed on the client.
@@ -102,6 +111,13 @@ impl ServiceError {
         self
     }
 
+    /// The same error, with the time after which it is worth trying again.
+    #[must_use]
+    pub fn retry_after(mut self, time: Duration) -> Self {
+        self.retry_after = Some(time);
+        self
+    }
+
     /// The same error with the cause that the operator's log shows.
     #[must_use]
     pub fn caused_by(mut self, source: impl Error + Send + Sync + 'static) -> Self {
@@ -122,6 +138,11 @@ impl ServiceError {
     /// Whether another worker may do better.
     pub fn is_retryable(&self) -> bool {
         self.retryable
+    }
+
+    /// After which time it is worth trying again, where that can be told.
+    pub fn worth_retrying_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// The message and its whole chain of causes, for the operator's log.

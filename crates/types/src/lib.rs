@@ -14,6 +14,7 @@ mod gauge;
 mod model;
 mod repository;
 mod request;
+mod sequence;
 mod service;
 mod shape;
 mod status;
@@ -28,12 +29,13 @@ pub use error::{Blame, ErrorKind, ServiceError};
 pub use gauge::{Gauge, GaugeGuard};
 pub use model::{Batching, InvalidName, ModelMetadata, ModelName, RowAxes, TensorName, TensorSpec};
 pub use repository::{
-    BatchSizeStatistics, IndexEntry, LoadRequest, ModelConfig, ModelRepository, ModelState,
-    ModelStatistics, RepositoryFile, Spent, VersionPolicy,
+    BatchSizeStatistics, CostCurve, CostPoint, IndexEntry, LoadRequest, ModelConfig,
+    ModelRepository, ModelState, ModelStatistics, RepositoryFile, Spent, VersionPolicy,
 };
 pub use request::{
     CacheOutcome, InferRequest, InferResponse, InvalidRequestId, RequestId, Served, WorkerId,
 };
+pub use sequence::{InvalidSequenceId, SequenceId, SequenceStep};
 pub use service::{BoxFuture, InferenceService, StatusSource};
 pub use shape::{Dimension, Shape, ShapeSpec};
 pub use status::{

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use crate::{
-    Batching, BoxFuture, DeviceStatus, ModelName, ModelSelector, ModelVersion, ServiceError,
-    TensorSpec,
+    BatchStatus, Batching, BoxFuture, DeviceStatus, ModelName, ModelSelector, ModelVersion,
+    ServiceError, TensorSpec,
 };
 
 /// Tells which models a node could serve and does serve, and changes that.
@@ -206,6 +206,10 @@ pub struct ModelStatistics {
     pub cache_miss: Spent,
     /// The runs, by their number of rows.
     pub batches: Vec<BatchSizeStatistics>,
+    /// Why runs left the queue, and what became of requests that never ran.
+    pub batching: BatchStatus,
+    /// What a run is reckoned to cost, by the size of its rows.
+    pub curves: Vec<CostCurve>,
 }
 
 /// How often something was done, and how long that took in all.
@@ -261,6 +265,8 @@ impl ModelStatistics {
             cache_hit: Spent::default(),
             cache_miss: Spent::default(),
             batches: Vec::new(),
+            batching: BatchStatus::default(),
+            curves: Vec::new(),
         }
     }
 
@@ -284,6 +290,19 @@ impl ModelStatistics {
         for batch in &other.batches {
             self.of_batch_size(batch.batch_size).add(batch);
         }
+        self.batching = self.batching.plus(other.batching);
+        for curve in &other.curves {
+            self.curve_of(curve.row_bytes).add(curve);
+        }
+    }
+
+    fn curve_of(&mut self, row_bytes: u64) -> &mut CostCurve {
+        let found = self.curves.binary_search_by_key(&row_bytes, |curve| curve.row_bytes);
+        let index = found.unwrap_or_else(|index| {
+            self.curves.insert(index, CostCurve { row_bytes, points: Vec::new() });
+            index
+        });
+        &mut self.curves[index]
     }
 
     /// The runs of that size, to count further ones.
@@ -295,6 +314,42 @@ impl ModelStatistics {
             index
         });
         &mut self.batches[index]
+    }
+}
+
+/// What runs are reckoned to cost, of rows of one size.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CostCurve {
+    /// The largest rows that it is about, in bytes of all inputs together.
+    pub row_bytes: u64,
+    /// What is known, by the number of rows in a run, smallest first.
+    pub points: Vec<CostPoint>,
+}
+
+/// What runs of one size are reckoned to cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CostPoint {
+    /// Rows in a run.
+    pub rows: u64,
+    /// How long it is reckoned to take.
+    pub time: Duration,
+    /// How many runs tell so.
+    pub runs: u64,
+}
+
+impl CostCurve {
+    /// Adds what another worker knows: of each size the slower of both.
+    fn add(&mut self, other: &Self) {
+        for point in &other.points {
+            match self.points.binary_search_by_key(&point.rows, |known| known.rows) {
+                Ok(index) => {
+                    let known = &mut self.points[index];
+                    known.time = known.time.max(point.time);
+                    known.runs += point.runs;
+                }
+                Err(index) => self.points.insert(index, *point),
+            }
+        }
     }
 }
 
@@ -321,6 +376,12 @@ mod tests {
         other.success = once;
         other.last_inference = Some(SystemTime::UNIX_EPOCH);
         other.of_batch_size(4).compute_infer = once;
+        let curve = |rows, millis| CostCurve {
+            row_bytes: 8,
+            points: vec![CostPoint { rows, time: Duration::from_millis(millis), runs: 1 }],
+        };
+        one.curves = vec![curve(4, 5)];
+        other.curves = vec![curve(4, 7)];
         one.add(&other);
         let both = one;
         assert_eq!(both.success, Spent { count: 2, total: Duration::from_micros(10) });
@@ -328,6 +389,8 @@ mod tests {
         let runs: Vec<_> =
             both.batches.iter().map(|b| (b.batch_size, b.compute_infer.count)).collect();
         assert_eq!(runs, [(1, 1), (4, 2)]);
+        let slower = CostPoint { rows: 4, time: Duration::from_millis(7), runs: 2 };
+        assert_eq!(both.curves, [CostCurve { row_bytes: 8, points: vec![slower] }]);
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! One request for inference, and its answer.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::{Deadline, ModelName, ModelSelector, ModelVersion, NamedTensor, TensorName};
+use crate::{
+    Deadline, ModelName, ModelSelector, ModelVersion, NamedTensor, SequenceStep, TensorName,
+};
 
 /// The id that a client gave a request, or that was made for it. It names the request in
 /// answers and logs and decides nothing.
@@ -119,9 +122,29 @@ pub struct InferRequest {
     pub outputs: Vec<TensorName>,
     /// When nobody waits any more.
     pub deadline: Deadline,
+    /// How urgent it is among the requests for its model: 1 is the most urgent level, and what
+    /// goes beyond the model's levels is its last. The model's default where absent.
+    pub priority: Option<NonZeroU32>,
+    /// Its place in a sequence, for a model whose state the server keeps.
+    pub sequence: Option<SequenceStep>,
 }
 
 impl InferRequest {
+    /// A request of a new id for all outputs of a model's newest version, of no special urgency
+    /// and in no sequence.
+    pub fn new(model: ModelName, inputs: Vec<NamedTensor>, deadline: Deadline) -> Self {
+        Self {
+            id: RequestId::generate(),
+            model,
+            version: None,
+            inputs,
+            outputs: Vec::new(),
+            deadline,
+            priority: None,
+            sequence: None,
+        }
+    }
+
     /// What it asks for.
     pub fn selector(&self) -> ModelSelector<'_> {
         let version = self.version.as_ref().map(ModelVersion::as_str);

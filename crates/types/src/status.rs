@@ -50,11 +50,12 @@ pub struct WorkerStatus {
 /// The state of a result cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CacheStatus {
-    /// Requests answered from the cache.
+    /// Look-ups answered from the cache. A request for a model that joins rows looks up each of
+    /// its rows.
     pub hits: u64,
-    /// Requests that joined another one's computation.
+    /// Look-ups that joined another request's computation.
     pub joined: u64,
-    /// Requests that had to be computed.
+    /// Look-ups of what had to be computed.
     pub misses: u64,
     /// Answers held now.
     pub entries: u64,
@@ -77,12 +78,19 @@ pub struct BatchStatus {
     pub rows: u64,
     /// Runs that left because the batch was full.
     pub full: u64,
-    /// Runs that left because the oldest request had waited as long as it may.
-    pub timeout: u64,
+    /// Runs that left because the oldest request had been held back as long as it may.
+    pub delay: u64,
+    /// Runs that left because waiting, or a larger batch, would have cost a deadline.
+    pub deadline: u64,
     /// Runs that left because an instance was idle.
     pub idle: u64,
     /// Requests dropped unexecuted: expired, or nobody waited any more.
     pub dropped: u64,
+    /// Requests refused on arrival: the queue was full, or they could not have been answered in
+    /// time.
+    pub refused: u64,
+    /// Runs that were ended early: nobody waited for them any more, or they took too long.
+    pub interrupted: u64,
     /// Requests waiting now.
     pub queued: u64,
 }
@@ -100,9 +108,12 @@ impl BatchStatus {
             batches: self.batches + other.batches,
             rows: self.rows + other.rows,
             full: self.full + other.full,
-            timeout: self.timeout + other.timeout,
+            delay: self.delay + other.delay,
+            deadline: self.deadline + other.deadline,
             idle: self.idle + other.idle,
             dropped: self.dropped + other.dropped,
+            refused: self.refused + other.refused,
+            interrupted: self.interrupted + other.interrupted,
             queued: self.queued + other.queued,
         }
     }

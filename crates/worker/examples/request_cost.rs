@@ -14,9 +14,7 @@ use std::time::{Duration, Instant};
 
 use inferring_backend::fake::FakeBackend;
 use inferring_repository::Repository;
-use inferring_types::{
-    Deadline, InferRequest, InferenceService as _, NamedTensor, RequestId, Tensor,
-};
+use inferring_types::{Deadline, InferRequest, InferenceService as _, NamedTensor, Tensor};
 use inferring_worker::{Worker, WorkerConfig};
 use tokio::task::JoinSet;
 
@@ -66,14 +64,11 @@ async fn ask(worker: &Arc<Worker>, requests: usize, concurrency: usize, distinct
 fn request(number: usize, series: usize) -> InferRequest {
     let values = [(number >> 16) as f32, (number & 0xffff) as f32, series as f32, 1.0];
     let tensor = Tensor::from_f32([1, 4].into(), &values).unwrap();
-    InferRequest {
-        id: RequestId::generate(),
-        model: "model".parse().unwrap(),
-        version: None,
-        inputs: vec![NamedTensor::new("input".into(), tensor)],
-        outputs: Vec::new(),
-        deadline: Deadline::after(Instant::now(), Duration::from_secs(30)),
-    }
+    InferRequest::new(
+        "model".parse().unwrap(),
+        vec![NamedTensor::new("input".into(), tensor)],
+        Deadline::after(Instant::now(), Duration::from_secs(30)),
+    )
 }
 
 /// The CPU time that the threads of this process have used.

@@ -17,7 +17,7 @@ use inferring_backend::ort::{Device, OrtBackend, OrtConfig};
 use inferring_repository::Repository;
 use inferring_types::{
     DataType, Deadline, InferRequest, InferenceService as _, LoadRequest, ModelName,
-    ModelRepository as _, ModelState, NamedTensor, RequestId, Tensor,
+    ModelRepository as _, ModelState, NamedTensor, Tensor,
 };
 use inferring_worker::{Worker, WorkerConfig};
 use onnx::Size;
@@ -56,14 +56,11 @@ fn request(name: &ModelName, number: u64) -> InferRequest {
     let mut values = vec![0.0; 1024];
     values[0] = number as f32;
     let tensor = Tensor::from_f32([1, 1024].into(), &values).unwrap();
-    InferRequest {
-        id: RequestId::generate(),
-        model: name.clone(),
-        version: None,
-        inputs: vec![NamedTensor::new("x".into(), tensor)],
-        outputs: Vec::new(),
-        deadline: Deadline::after(Instant::now(), PATIENCE),
-    }
+    InferRequest::new(
+        name.clone(),
+        vec![NamedTensor::new("x".into(), tensor)],
+        Deadline::after(Instant::now(), PATIENCE),
+    )
 }
 
 /// Loads the model, asks it and unloads it; the memory in use before and after that.

@@ -19,8 +19,8 @@ use inferring_backend::{Backend as _, LoadOptions};
 use inferring_repository::Repository;
 use inferring_types::{
     Blame, CacheOutcome, DataType, Deadline, Dimension, ErrorKind, InferRequest,
-    InferenceService as _, ModelSelector, NamedTensor, NodeStatus, RequestId, Shape,
-    StatusSource as _, Tensor, TensorSpec,
+    InferenceService as _, ModelSelector, NamedTensor, NodeStatus, Shape, StatusSource as _,
+    Tensor, TensorSpec,
 };
 use inferring_worker::{BatchingMode, CacheConfig, QueueConfig, Worker, WorkerConfig};
 use onnx::{Message, Size};
@@ -115,14 +115,11 @@ fn requests(model: &str, inputs: &[TensorSpec], count: usize) -> Vec<InferReques
             let tensor = Tensor::new(spec.datatype, shape, data.into()).unwrap();
             NamedTensor::new(spec.name.clone(), tensor)
         });
-        InferRequest {
-            id: RequestId::generate(),
-            model: model.parse().unwrap(),
-            version: None,
-            inputs: tensors.collect(),
-            outputs: Vec::new(),
-            deadline: Deadline::after(Instant::now(), Duration::from_secs(600)),
-        }
+        InferRequest::new(
+            model.parse().unwrap(),
+            tensors.collect(),
+            Deadline::after(Instant::now(), Duration::from_secs(600)),
+        )
     };
     (0..count).map(request).collect()
 }
@@ -195,14 +192,11 @@ async fn an_index_out_of_range_fails_alone() {
     let clients = indices.map(|index| {
         let data = index.to_le_bytes().to_vec();
         let tensor = Tensor::new(DataType::Int64, [1, 1].into(), data.into()).unwrap();
-        let request = InferRequest {
-            id: RequestId::generate(),
-            model: model.name.clone(),
-            version: None,
-            inputs: vec![NamedTensor::new("index".into(), tensor)],
-            outputs: Vec::new(),
-            deadline: Deadline::after(Instant::now(), Duration::from_secs(300)),
-        };
+        let request = InferRequest::new(
+            model.name.clone(),
+            vec![NamedTensor::new("index".into(), tensor)],
+            Deadline::after(Instant::now(), Duration::from_secs(300)),
+        );
         let worker = worker.clone();
         tokio::spawn(async move { worker.infer(request).await })
     });
@@ -297,14 +291,11 @@ fn step(rows: &[[f32; 4]], state: f32, rate: i64) -> InferRequest {
         ("state", Tensor::from_f32([2, count, 3].into(), &states).unwrap()),
         ("rate", rate.unwrap()),
     ];
-    InferRequest {
-        id: RequestId::generate(),
-        model: "m".parse().unwrap(),
-        version: None,
-        inputs: inputs.map(|(name, tensor)| NamedTensor::new(name.into(), tensor)).into(),
-        outputs: Vec::new(),
-        deadline: Deadline::after(Instant::now(), Duration::from_secs(300)),
-    }
+    InferRequest::new(
+        "m".parse().unwrap(),
+        inputs.map(|(name, tensor)| NamedTensor::new(name.into(), tensor)).into(),
+        Deadline::after(Instant::now(), Duration::from_secs(300)),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -241,6 +241,8 @@ pub(crate) fn request_of(arrived: Instant) -> InferRequest {
         inputs: vec![number(1.0)],
         outputs: Vec::new(),
         deadline: Deadline::after(arrived, Duration::from_secs(5)),
+        priority: None,
+        sequence: None,
     }
 }
 

@@ -401,6 +401,8 @@ pub(crate) fn request(model: &str, content: f32, timeout: Duration) -> InferRequ
         inputs: vec![NamedTensor::new("x".into(), tensor)],
         outputs: Vec::new(),
         deadline: Deadline::after(Instant::now().into_std(), timeout),
+        priority: None,
+        sequence: None,
     }
 }
 

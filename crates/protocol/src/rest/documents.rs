@@ -50,10 +50,13 @@ struct BatchDocument {
     total_batches: u64,
     total_rows: u64,
     avg_batch_size: f64,
-    timeout_batches: u64,
+    delay_batches: u64,
+    deadline_batches: u64,
     full_batches: u64,
     idle_batches: u64,
     dropped_requests: u64,
+    refused_requests: u64,
+    interrupted_batches: u64,
     queued: u64,
 }
 
@@ -215,10 +218,13 @@ impl From<&BatchStatus> for BatchDocument {
             total_batches: batches.batches,
             total_rows: batches.rows,
             avg_batch_size: batches.mean_batch_size(),
-            timeout_batches: batches.timeout,
+            delay_batches: batches.delay,
+            deadline_batches: batches.deadline,
             full_batches: batches.full,
             idle_batches: batches.idle,
             dropped_requests: batches.dropped,
+            refused_requests: batches.refused,
+            interrupted_batches: batches.interrupted,
             queued: batches.queued,
         }
     }
@@ -230,9 +236,12 @@ impl From<BatchDocument> for BatchStatus {
             batches: document.total_batches,
             rows: document.total_rows,
             full: document.full_batches,
-            timeout: document.timeout_batches,
+            delay: document.delay_batches,
+            deadline: document.deadline_batches,
             idle: document.idle_batches,
             dropped: document.dropped_requests,
+            refused: document.refused_requests,
+            interrupted: document.interrupted_batches,
             queued: document.queued,
         }
     }

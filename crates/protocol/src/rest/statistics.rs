@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use inferring_types::{BatchSizeStatistics, ModelStatistics, ServiceError, Spent};
+use inferring_types::{BatchSizeStatistics, BatchStatus, ModelStatistics, ServiceError, Spent};
 use serde::{Deserialize, Serialize};
 
 /// The document.
@@ -114,6 +114,8 @@ impl TryFrom<OneModel> for ModelStatistics {
             cache_hit: stats.cache_hit.into(),
             cache_miss: stats.cache_miss.into(),
             batches: model.batch_stats.into_iter().map(BatchSizeStatistics::from).collect(),
+            batching: BatchStatus::default(),
+            curves: Vec::new(),
         })
     }
 }

@@ -162,6 +162,8 @@ impl<'a> Intake<'a> {
             inputs,
             outputs,
             deadline: Deadline::after(self.arrived, timeout),
+            priority: None,
+            sequence: None,
         }
     }
 }

@@ -160,7 +160,7 @@ fn batches(out: &mut Families<'_>, status: &WorkerStatus) -> fmt::Result {
     };
     type Count = fn(&BatchStatus) -> u64;
     let reasons: [(&str, Count); 3] =
-        [("full", |b| b.full), ("delay", |b| b.timeout), ("idle", |b| b.idle)];
+        [("full", |b| b.full), ("delay", |b| b.delay), ("idle", |b| b.idle)];
     let by_reason = reasons.into_iter().flat_map(|(reason, count)| {
         of_models(count).map(move |(mut labels, count)| {
             labels.push(("reason", reason));

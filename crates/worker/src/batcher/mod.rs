@@ -183,7 +183,7 @@ impl Batcher {
             status.rows += batch.rows() as u64;
             match reason {
                 DispatchReason::Full => status.full += 1,
-                DispatchReason::Timeout => status.timeout += 1,
+                DispatchReason::Timeout => status.delay += 1,
                 DispatchReason::Idle => status.idle += 1,
             }
         }
@@ -336,7 +336,7 @@ mod tests {
         assert_eq!(fixture.batcher.next_batch().unwrap().jobs(), 1);
         assert!(start.elapsed() >= Duration::from_millis(30));
         let status = fixture.batcher.status();
-        assert_eq!((status.full, status.timeout, status.idle), (1, 1, 0));
+        assert_eq!((status.full, status.delay, status.idle), (1, 1, 0));
     }
 
     #[test]

@@ -48,7 +48,7 @@ async fn a_batch_never_exceeds_the_maximum() {
     assert_eq!(fixture.rows_of_runs(), [1, 8, 8, 4]);
     let batches = fixture.status().await.batches;
     assert_eq!((batches.batches, batches.rows, batches.full), (4, 21, 2));
-    assert_eq!(batches.full + batches.idle + batches.timeout, batches.batches);
+    assert_eq!(batches.full + batches.idle + batches.delay, batches.batches);
 }
 
 #[tokio::test]
@@ -110,13 +110,13 @@ async fn where_instances_do_not_take_at_once_a_batch_leaves_full_or_late() {
     let (first, second) = tokio::join!(fixture.ask(row(1.0)), fixture.ask(row(2.0)));
     assert_eq!((values(&first), values(&second)), (row_answer(1.0), row_answer(2.0)));
     let batches = fixture.status().await.batches;
-    assert_eq!((batches.full, batches.timeout, batches.idle), (1, 0, 0));
+    assert_eq!((batches.full, batches.delay, batches.idle), (1, 0, 0));
 
     let fixture = Fixture::with(&FakeBackend::new(), &queueing(patient));
     let answer = fixture.ask(row(1.0)).await.unwrap();
     assert!(answer.served.queue_time >= Duration::from_millis(5));
     let batches = fixture.status().await.batches;
-    assert_eq!((batches.full, batches.timeout, batches.idle), (0, 1, 0));
+    assert_eq!((batches.full, batches.delay, batches.idle), (0, 1, 0));
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ async fn balance(fixture: &Fixture, ends: &Ends) {
     let due = ends.all() - ends.of_little_time..=ends.all() - ends.of_no_time;
     assert!(due.contains(&lookups), "{lookups} lookups, {ends:?}");
     let batches = status.batches;
-    assert_eq!(batches.full + batches.idle + batches.timeout, batches.batches);
+    assert_eq!(batches.full + batches.idle + batches.delay, batches.batches);
     assert!(batches.batches <= fixture.runs() as u64);
     assert!(batches.batches + batches.dropped <= cache.misses, "{batches:?}, {cache:?}");
     assert_eq!(fixture.engine.running(), 0);

@@ -12,8 +12,8 @@ use inferring_backend::{Backend, ExecuteError, LoadError, LoadOptions, LoadedMod
 use inferring_repository::Repository;
 use inferring_types::{
     BackendStatus, BoxFuture, ContentDigest, DataType, Deadline, DeviceStatus, Dimension,
-    InferRequest, InferResponse, InferenceService as _, NamedTensor, NodeStatus, RequestId,
-    ServiceError, Shape, ShapeSpec, StatusSource as _, Tensor, TensorSpec, WorkerStatus,
+    InferRequest, InferResponse, InferenceService as _, NamedTensor, NodeStatus, ServiceError,
+    Shape, ShapeSpec, StatusSource as _, Tensor, TensorSpec, WorkerStatus,
 };
 use inferring_worker::{QueueConfig, StartError, Worker, WorkerConfig};
 
@@ -136,14 +136,11 @@ pub(crate) async fn within_patience<T>(future: impl Future<Output = T>) -> T {
 
 /// A request to `model` that may take its time.
 pub(crate) fn request(shape: impl Into<Shape>, values: &[f32]) -> InferRequest {
-    InferRequest {
-        id: RequestId::generate(),
-        model: "model".parse().unwrap(),
-        version: None,
-        inputs: vec![NamedTensor::new("input".into(), tensor(shape, values))],
-        outputs: Vec::new(),
-        deadline: Deadline::after(Instant::now(), 10 * PATIENCE),
-    }
+    InferRequest::new(
+        "model".parse().unwrap(),
+        vec![NamedTensor::new("input".into(), tensor(shape, values))],
+        Deadline::after(Instant::now(), 10 * PATIENCE),
+    )
 }
 
 /// A request of one row of four.

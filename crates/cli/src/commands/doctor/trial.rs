@@ -14,7 +14,7 @@ use inferring_protocol::rest::documents::ErrorDocument;
 use inferring_protocol::rest::{headers, v2};
 use inferring_types::{
     DataType, Deadline, Dimension, InferRequest, InferResponse, ModelMetadata, NamedTensor,
-    RequestId, ServiceError, Shape, Tensor, TensorSpec,
+    ServiceError, Shape, Tensor, TensorSpec,
 };
 
 use crate::http::{Address, HttpError, send};
@@ -121,14 +121,11 @@ pub(super) async fn ask(
 ) -> Reply {
     // The server gets a little less, so that it is still heard when it gives up.
     let allowed = timeout - timeout / 10;
-    let request = InferRequest {
-        id: RequestId::generate(),
-        model: model.name.clone(),
-        version: None,
-        inputs: vec![input.clone()],
-        outputs: Vec::new(),
-        deadline: Deadline::after(Instant::now(), allowed),
-    };
+    let request = InferRequest::new(
+        model.name.clone(),
+        vec![input.clone()],
+        Deadline::after(Instant::now(), allowed),
+    );
     let message = v2::encode_request(&request);
     let mut http = Request::post(format!("/v2/models/{}/infer", model.name))
         .header(CONTENT_TYPE, "application/octet-stream")

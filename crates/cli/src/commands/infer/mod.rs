@@ -98,6 +98,8 @@ async fn infer(args: InferArgs) -> anyhow::Result<ExitCode> {
         inputs: model.arrange(inputs)?,
         outputs,
         deadline: Deadline::after(Instant::now(), asked.timeout),
+        priority: None,
+        sequence: None,
     };
     let started = Instant::now();
     let response = asked.infer(&request, args.json_tensors).await?;

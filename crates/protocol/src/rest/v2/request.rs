@@ -289,6 +289,8 @@ mod tests {
                     .into(),
                 outputs: vec!["y".into()],
                 deadline: Deadline::after(Instant::now(), Duration::from_secs(1)),
+                priority: None,
+                sequence: None,
             };
             let (body, json_length) = bytes_of(encode_request(&request));
             let read = decode_request(&body, json_length).unwrap();
