@@ -257,7 +257,7 @@ mod tests {
         let shape = Shape::from([values.len() as u64]);
         let tensor = Tensor::from_f32(shape, values).unwrap();
         InferResponse {
-            id: RequestId::generate(),
+            id: inferring_types::RequestId::generate(),
             model: "m".parse().unwrap(),
             version: ModelVersion::first(),
             outputs: [NamedTensor::new(name.into(), tensor)].into(),
