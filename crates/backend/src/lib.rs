@@ -2,12 +2,15 @@
 //!
 //! [`Backend`] and [`Session`] are the seam: the worker batches and caches over them and never
 //! names the engine behind. [`ort`](mod@ort) is ONNX Runtime; [`fake`] is an engine for tests
-//! that counts its runs and can be held, delayed and made to fail.
+//! that counts its runs and can be held, delayed and made to fail. A [`Run`] is what others hold
+//! of a run that blocks a thread: with it they end it.
 
 mod device;
 pub mod fake;
 mod options;
 pub mod ort;
+mod run;
+mod sync;
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +18,7 @@ use inferring_types::{BackendStatus, ContentDigest, DeviceStatus, Tensor, Tensor
 
 pub use self::device::{Device, UnknownDevice};
 pub use self::options::{Arena, ExecutionMode, GraphOptimization, LoadOptions};
+pub use self::run::{Interrupt, Interrupted, Run, UnderWay};
 
 /// An execution engine.
 pub trait Backend: Send + Sync {
@@ -54,16 +58,32 @@ pub struct LoadedModel {
     pub session: Box<dyn Session>,
 }
 
-/// One loaded instance of a model. It runs one batch at a time, on the caller's thread.
+/// One loaded model, to run on one thread. It runs one batch at a time, on the caller's thread.
 pub trait Session: Send {
     /// Runs the model.
     ///
     /// `inputs` are in declared order and fit the declared datatypes and shapes; the outputs
-    /// come back in declared order.
+    /// come back in declared order. Whoever holds `run` can end it: it then fails, unless it was
+    /// as good as over.
     ///
     /// # Errors
-    /// [`ExecuteError`] in the engine's own words.
-    fn execute(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecuteError>;
+    /// [`ExecuteError`] in the engine's own words, or that the run was interrupted.
+    fn run(&mut self, inputs: &[Tensor], run: &Run) -> Result<Vec<Tensor>, ExecuteError>;
+
+    /// Runs the model, and nobody can end it.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    fn execute(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecuteError> {
+        self.run(inputs, &Run::new())
+    }
+
+    /// Another session over the same loaded model: it costs no memory worth the name, gives the
+    /// same answers, and its runs may overlap with those of this one. `None` where the model has
+    /// to be loaded once more for that.
+    fn share(&self) -> Option<Box<dyn Session>> {
+        None
+    }
 }
 
 /// Why a model could not be loaded.
@@ -110,6 +130,12 @@ pub enum LoadError {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct ExecuteError(pub String);
+
+impl From<Interrupted> for ExecuteError {
+    fn from(interrupted: Interrupted) -> Self {
+        Self(interrupted.to_string())
+    }
+}
 
 /// Holds inputs against what a model declares: what an engine would only call a generic failure, or
 /// not notice.

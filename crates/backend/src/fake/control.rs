@@ -1,11 +1,13 @@
 //! Counts what a fake engine does, and decides what becomes of it.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::LoadOptions;
+use crate::{Interrupt, Interrupted, LoadOptions, Run, UnderWay};
 
 /// Counts loads and runs of a [`FakeBackend`](super::FakeBackend) and decides what they do.
 ///
@@ -24,18 +26,34 @@ struct State {
     load_failures_left: u64,
     refused_loads: Vec<(PathBuf, String)>,
     sessions: usize,
+    shares: u64,
+    unshared: bool,
     trims: u64,
     rows_of_runs: Vec<u64>,
     running: usize,
     held: bool,
     delay: Duration,
+    cost: Option<Cost>,
+    hangs_left: u64,
+    releases: u64,
+    interrupts: u64,
     failures_left: u64,
     panics_left: u64,
     poison: Option<f32>,
 }
 
+/// How long a run of so many rows takes.
+struct Cost(Box<dyn Fn(u64) -> Duration + Send>);
+
+impl fmt::Debug for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cost")
+    }
+}
+
 /// What a run does once it is let through.
 pub(super) enum Fate {
+    Interrupted,
     Answer { poison: Option<f32> },
     Fail,
     Panic,
@@ -92,7 +110,7 @@ impl FakeControl {
         self.wait_until(patience, |state| state.loading >= loads)
     }
 
-    /// Sessions that were loaded and not yet dropped.
+    /// Sessions that were loaded or made by sharing one, and not yet dropped.
     pub fn sessions(&self) -> usize {
         self.state.lock().sessions
     }
@@ -101,6 +119,17 @@ impl FakeControl {
     /// This is how a test knows that an unloaded model is gone.
     pub fn wait_until_sessions(&self, sessions: usize, patience: Duration) -> bool {
         self.wait_until(patience, |state| state.sessions <= sessions)
+    }
+
+    /// From now on, sessions can be shared or not. They can by default, as those of real models
+    /// on the CPU.
+    pub fn set_sharable(&self, sharable: bool) {
+        self.state.lock().unshared = !sharable;
+    }
+
+    /// How often a session was shared. What was made so counts among [`FakeControl::sessions`].
+    pub fn shares(&self) -> u64 {
+        self.state.lock().shares
     }
 
     /// How often the engine was told to give memory back.
@@ -125,6 +154,14 @@ impl FakeControl {
         }
         let refused = state.refused_loads.iter().find(|(refused, _)| path.ends_with(refused));
         refused.map_or(Ok(()), |(_, reason)| Err(reason.clone()))
+    }
+
+    /// Whether a session may be shared; counts it if so.
+    pub(super) fn count_share(&self) -> bool {
+        let mut state = self.state.lock();
+        let sharable = !state.unshared;
+        state.shares += u64::from(sharable);
+        sharable
     }
 
     pub(super) fn count_session(&self) {
@@ -165,15 +202,35 @@ impl FakeControl {
         self.state.lock().running
     }
 
-    /// From now on, every run stops before it computes, until [`FakeControl::release`].
+    /// From now on, every run stops before it computes, until [`FakeControl::release`] or until
+    /// it is interrupted.
     pub fn hold(&self) {
         self.state.lock().held = true;
     }
 
-    /// Lets held runs go on, and later ones through.
+    /// Lets held and hanging runs go on, and later ones through.
     pub fn release(&self) {
-        self.state.lock().held = false;
+        let mut state = self.state.lock();
+        state.held = false;
+        state.releases += 1;
         self.changed.notify_all();
+    }
+
+    /// The next `runs` runs stop before they compute until the next [`FakeControl::release`], and
+    /// do not heed an interrupt before that.
+    pub fn hang_next(&self, runs: u64) {
+        self.state.lock().hangs_left = runs;
+    }
+
+    /// How many runs were interrupted while they were under way.
+    pub fn interrupts(&self) -> u64 {
+        self.state.lock().interrupts
+    }
+
+    /// Blocks until at least `interrupts` runs were interrupted while they were under way;
+    /// `false` where `patience` ends first.
+    pub fn wait_until_interrupts(&self, interrupts: u64, patience: Duration) -> bool {
+        self.wait_until(patience, |state| state.interrupts >= interrupts)
     }
 
     /// Blocks until at least `runs` runs are under way at once; `false` where `patience` ends
@@ -187,9 +244,14 @@ impl FakeControl {
         self.wait_until(patience, |state| state.rows_of_runs.len() as u64 >= runs)
     }
 
-    /// From now on, every run takes this long; zero by default.
+    /// From now on, every run takes this long, unless it is interrupted; zero by default.
     pub fn set_delay(&self, delay: Duration) {
         self.state.lock().delay = delay;
+    }
+
+    /// From now on, a run takes this long for its number of rows, on top of the delay.
+    pub fn set_cost(&self, cost: impl Fn(u64) -> Duration + Send + 'static) {
+        self.state.lock().cost = Some(Cost(Box::new(cost)));
     }
 
     /// The next `runs` runs fail.
@@ -209,26 +271,54 @@ impl FakeControl {
 
     /// Counts a run of `rows` rows and says what becomes of it, once it is let through. The
     /// guard counts it out again, also when it panics.
-    pub(super) fn begin_run(&self, rows: u64) -> (Fate, Running<'_>) {
+    ///
+    /// # Errors
+    /// The run was interrupted before it began; it is not counted.
+    pub(super) fn begin_run<'a>(
+        self: &'a Arc<Self>,
+        rows: u64,
+        run: &'a Run,
+    ) -> Result<(Fate, Running<'a>), Interrupted> {
+        // Before the lock of this is taken: an interrupt takes that one second.
+        let under_way = run.begin(Arc::clone(self) as Arc<dyn Interrupt>)?;
+        self.count_run(rows);
+        let running = Running { control: self, _under_way: under_way };
         let mut state = self.state.lock();
-        state.rows_of_runs.push(rows);
-        state.running += 1;
-        let running = Running(self);
-        self.changed.notify_all();
-        self.changed.wait_while(&mut state, |state| state.held);
-        if !state.delay.is_zero() {
-            let until = Instant::now() + state.delay;
-            // Notifications for others end a wait early: only the clock ends this one.
-            while !self.changed.wait_until(&mut state, until).timed_out() {}
+        if take_one(&mut state.hangs_left) {
+            let releases = state.releases;
+            self.changed.wait_while(&mut state, |state| state.releases == releases);
         }
-        let fate = if take_one(&mut state.panics_left) {
+        self.changed.wait_while(&mut state, |state| state.held && !run.is_interrupted());
+        let cost = state.cost.as_ref().map_or(Duration::ZERO, |Cost(cost)| cost(rows));
+        let delay = state.delay + cost;
+        self.pass(&mut state, delay, run);
+        let fate = if run.is_interrupted() {
+            Fate::Interrupted
+        } else if take_one(&mut state.panics_left) {
             Fate::Panic
         } else if take_one(&mut state.failures_left) {
             Fate::Fail
         } else {
             Fate::Answer { poison: state.poison }
         };
-        (fate, running)
+        Ok((fate, running))
+    }
+
+    fn count_run(&self, rows: u64) {
+        let mut state = self.state.lock();
+        state.rows_of_runs.push(rows);
+        state.running += 1;
+        self.changed.notify_all();
+    }
+
+    /// Lets this much time pass, or less where the run is interrupted.
+    fn pass(&self, state: &mut MutexGuard<'_, State>, time: Duration, run: &Run) {
+        if time.is_zero() {
+            return;
+        }
+        let until = Instant::now() + time;
+        // Notifications for others end a wait early: only the clock or an interrupt ends this one.
+        while !run.is_interrupted() && !self.changed.wait_until(state, until).timed_out() {}
     }
 
     fn wait_until(&self, patience: Duration, reached: impl Fn(&State) -> bool) -> bool {
@@ -244,12 +334,23 @@ fn take_one(left: &mut u64) -> bool {
     any
 }
 
+impl Interrupt for FakeControl {
+    fn interrupt(&self) {
+        self.state.lock().interrupts += 1;
+        self.changed.notify_all();
+    }
+}
+
 /// A run under way; it ends when this is dropped.
-pub(super) struct Running<'a>(&'a FakeControl);
+pub(super) struct Running<'a> {
+    control: &'a FakeControl,
+    // Dropped after the lock that `drop` takes was given back.
+    _under_way: UnderWay<'a>,
+}
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.state.lock().running -= 1;
-        self.0.changed.notify_all();
+        self.control.state.lock().running -= 1;
+        self.control.changed.notify_all();
     }
 }

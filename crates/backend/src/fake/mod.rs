@@ -32,7 +32,9 @@ pub use self::control::FakeControl;
 
 use self::control::Fate;
 use self::model::{Influence, Model};
-use crate::{Backend, Device, ExecuteError, LoadError, LoadOptions, LoadedModel, Session};
+use crate::{
+    Backend, Device, ExecuteError, Interrupted, LoadError, LoadOptions, LoadedModel, Run, Session,
+};
 
 /// An engine whose every model is the same small function.
 ///
@@ -195,11 +197,12 @@ impl FakeSession {
 }
 
 impl Session for FakeSession {
-    fn execute(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecuteError> {
+    fn run(&mut self, inputs: &[Tensor], run: &Run) -> Result<Vec<Tensor>, ExecuteError> {
         crate::check_inputs(&self.model.inputs, inputs)?;
         let first = inputs.first().and_then(|input| input.shape().dimensions().first());
-        let (fate, _running) = self.control.begin_run(first.copied().unwrap_or(1));
+        let (fate, _running) = self.control.begin_run(first.copied().unwrap_or(1), run)?;
         match fate {
+            Fate::Interrupted => Err(Interrupted.into()),
             Fate::Panic => panic!("the fake session was told to panic"),
             Fate::Fail => Err(ExecuteError("told to fail".to_owned())),
             Fate::Answer { poison: Some(poison) } if holds(inputs, poison) => {
@@ -210,6 +213,11 @@ impl Session for FakeSession {
                 Ok(outputs.into_iter().map(|output| plus(output, self.offset)).collect())
             }
         }
+    }
+
+    fn share(&self) -> Option<Box<dyn Session>> {
+        let share = || Self::new(self.model.clone(), self.offset, Arc::clone(&self.control));
+        self.control.count_share().then(|| Box::new(share()) as Box<dyn Session>)
     }
 }
 

@@ -71,6 +71,76 @@ fn a_delayed_run_takes_at_least_the_delay() {
 }
 
 #[test]
+fn a_run_ends_when_it_is_interrupted_and_not_otherwise() {
+    let hold = |control: &FakeControl| control.hold();
+    let delay = |control: &FakeControl| control.set_delay(Duration::from_secs(3600));
+    let cost = |control: &FakeControl| control.set_cost(|rows| Duration::from_secs(3600 * rows));
+    for keep in [&hold as &dyn Fn(&FakeControl), &delay, &cost] {
+        let backend = FakeBackend::new();
+        let control = backend.control();
+        keep(&control);
+        let mut session = session(&backend);
+        let run = Run::new();
+        thread::scope(|scope| {
+            let running = scope.spawn(|| session.run(&[rows(&[[1.0; 4]])], &run));
+            assert!(control.wait_until_running(1, PATIENCE));
+            assert!(!running.is_finished());
+            run.interrupt();
+            let error = running.join().unwrap().unwrap_err();
+            assert_eq!(error.to_string(), "the run was interrupted");
+        });
+        assert!(control.wait_until_interrupts(1, PATIENCE));
+        assert_eq!((control.running(), control.runs(), control.interrupts()), (0, 1, 1));
+        assert!(session.run(&[rows(&[[1.0; 4]])], &run).is_err());
+        assert_eq!(control.runs(), 1, "a run that was interrupted before it began");
+    }
+}
+
+#[test]
+fn a_hanging_run_heeds_an_interrupt_only_once_it_is_released() {
+    let backend = FakeBackend::new();
+    let control = backend.control();
+    control.hang_next(1);
+    let (mut hanging, mut other) = (session(&backend), session(&backend));
+    let run = Run::new();
+    thread::scope(|scope| {
+        let running = scope.spawn(|| hanging.run(&[rows(&[[1.0; 4]])], &run));
+        assert!(control.wait_until_running(1, PATIENCE));
+        run.interrupt();
+        assert!(control.wait_until_interrupts(1, PATIENCE));
+        assert!(other.execute(&[rows(&[[1.0; 4]])]).is_ok(), "only one run hangs");
+        assert!(!running.is_finished());
+        control.release();
+        assert!(running.join().unwrap().is_err());
+    });
+}
+
+#[test]
+fn the_cost_of_a_run_follows_its_rows() {
+    let backend = FakeBackend::new();
+    backend.control().set_cost(|rows| Duration::from_millis(if rows == 2 { 20 } else { 0 }));
+    let mut session = session(&backend);
+    let begun = Instant::now();
+    session.execute(&[rows(&[[1.0; 4]; 2])]).unwrap();
+    assert!(begun.elapsed() >= Duration::from_millis(20));
+}
+
+#[test]
+fn a_session_is_shared_where_it_may_be() {
+    let backend = FakeBackend::new();
+    let control = backend.control();
+    let mut first = session(&backend);
+    let mut second = first.share().unwrap();
+    assert_eq!((control.loads(), control.shares(), control.sessions()), (1, 1, 2));
+    let question = [rows(&[[1.0, 2.0, 3.0, 4.0]])];
+    assert_eq!(first.execute(&question).unwrap(), second.execute(&question).unwrap());
+    control.set_sharable(false);
+    assert!(first.share().is_none());
+    drop((first, second));
+    assert_eq!((control.shares(), control.sessions()), (1, 0));
+}
+
+#[test]
 fn runs_fail_panic_and_recover_as_told() {
     let backend = FakeBackend::new();
     let control = backend.control();

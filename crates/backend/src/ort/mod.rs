@@ -11,6 +11,7 @@ pub mod library;
 mod message;
 mod providers;
 mod python;
+mod run_options;
 mod session;
 mod signature;
 mod tensor;

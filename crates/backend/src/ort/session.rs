@@ -12,15 +12,18 @@ use inferring_types::{Tensor, TensorSpec};
 use ort::AsPointer as _;
 use ort::ep::{CPU, CUDA, cuda::ConvAlgorithmSearch};
 use ort::memory::MemoryInfo;
+use ort::session::Session as Engine;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder};
-use ort::session::{RunOptions, Session as Engine};
 use smallvec::SmallVec;
 
 use super::environment::{Runtime, Settings};
+use super::run_options::{ReusableOptions, RunSettings};
 use super::signature::{Output, Signature};
 use super::tensor::{Input, Value, check};
 use super::{json, message};
-use crate::{Arena, ExecuteError, ExecutionMode, GraphOptimization, LoadOptions, Session};
+use crate::{
+    Arena, ExecuteError, ExecutionMode, GraphOptimization, Interrupted, LoadOptions, Run, Session,
+};
 
 /// Where a model's bytes come from.
 #[derive(Debug, Clone, Copy)]
@@ -42,8 +45,8 @@ pub(super) enum Target {
 /// A model that the engine has loaded.
 pub(super) struct Opened {
     pub(super) engine: Engine,
-    /// What each run is told, where it is to be other than by default.
-    options: Option<RunOptions>,
+    /// What each run is told.
+    settings: RunSettings,
 }
 
 /// Makes a session, and fails where the target cannot be used.
@@ -90,7 +93,7 @@ fn open_unguarded(
         Source::File(path) => builder.commit_from_file(path),
         Source::Bytes(bytes) => builder.commit_from_memory(bytes),
     }?;
-    Ok(Opened { engine, options: run_options(target, options.arena)? })
+    Ok(Opened { engine, settings: RunSettings::new(target, options.arena) })
 }
 
 /// A builder with the options that hold for every device.
@@ -126,20 +129,6 @@ fn configure(
     Ok(builder)
 }
 
-/// What a run of a session on `target` is told, where it is to be other than by default.
-fn run_options(target: Target, arena: Arena) -> Result<Option<RunOptions>, ort::Error> {
-    if arena != Arena::Shrink {
-        return Ok(None);
-    }
-    let devices = match target {
-        Target::Cpu => "cpu:0".to_owned(),
-        Target::Cuda(number) => format!("cpu:0;gpu:{number}"),
-    };
-    let mut options = RunOptions::new()?;
-    options.set("memory.enable_memory_arena_shrinkage", devices)?;
-    Ok(Some(options))
-}
-
 fn words_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given")
@@ -153,8 +142,7 @@ pub(super) struct OrtSession {
     outputs: Vec<Output>,
     output_names: Vec<CString>,
     memory: MemoryInfo<'static>,
-    /// Where runs are to be other than the engine makes them by itself.
-    options: Option<RunOptions>,
+    options: ReusableOptions,
 }
 
 /// A name in the form that the C API takes.
@@ -173,27 +161,31 @@ impl OrtSession {
             output_names: signature.outputs.iter().map(|output| c_string(&output.spec)).collect(),
             outputs: signature.outputs,
             memory: MemoryInfo::default(),
-            options: opened.options,
+            options: ReusableOptions::new(opened.settings),
         }
     }
 
     /// A value for each output; `None` where an optional one is absent.
-    fn run(&mut self, inputs: &[Input<'_>]) -> Result<SmallVec<[Option<Value>; 4]>, ExecuteError> {
+    fn run_values(
+        &mut self,
+        inputs: &[Input<'_>],
+        run: &Run,
+    ) -> Result<SmallVec<[Option<Value>; 4]>, ExecuteError> {
         let values = inputs.iter().map(Input::as_ptr).collect::<SmallVec<[_; 8]>>();
         let pointers =
             |names: &[CString]| names.iter().map(|n| n.as_ptr()).collect::<SmallVec<[_; 8]>>();
         let (input_names, output_names) =
             (pointers(&self.input_names), pointers(&self.output_names));
-        let options = self.options.as_ref().map_or(ptr::null(), RunOptions::ptr);
         let mut results = SmallVec::<[_; 4]>::from_elem(ptr::null_mut(), self.outputs.len());
-        // SAFETY: every list has the length that is passed with it (`check` compared the number
-        // of inputs), and what it points at lives in `self` or `inputs` until the call is over.
-        // `&mut self` makes this the session's only run. Results are null on entry, so the
-        // engine makes them; each belongs to us from then on.
+        let under_way = self.options.begin(run)?;
+        // SAFETY: every list has the length that is passed with it (`check_inputs` compared the
+        // number of inputs), and what it points at lives in `self` or `inputs` until the call is
+        // over; so do the run's options. `&mut self` makes this the session's only run. Results
+        // are null on entry, so the engine makes them; each belongs to us from then on.
         let status = unsafe {
             check((ort::api().Run)(
                 self.engine.ptr().cast_mut(),
-                options,
+                under_way.options(),
                 input_names.as_ptr(),
                 values.as_ptr(),
                 values.len(),
@@ -202,20 +194,26 @@ impl OrtSession {
                 results.as_mut_ptr(),
             ))
         };
+        let interrupted = under_way.end();
         // Values are taken over before the status is looked at, so that none is lost.
         let results = results.into_iter().map(Value::of_nullable).collect();
-        status.map(|()| results)
+        match status {
+            Ok(()) => Ok(results),
+            // The engine has no word of its own for it.
+            Err(_) if interrupted => Err(Interrupted.into()),
+            Err(error) => Err(error),
+        }
     }
 }
 
 impl Session for OrtSession {
-    fn execute(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecuteError> {
+    fn run(&mut self, inputs: &[Tensor], run: &Run) -> Result<Vec<Tensor>, ExecuteError> {
         crate::check_inputs(&self.inputs, inputs)?;
         let values = inputs
             .iter()
             .map(|tensor| Input::new(tensor, &self.memory))
             .collect::<Result<SmallVec<[_; 4]>, _>>()?;
-        let results = self.run(&values)?;
+        let results = self.run_values(&values, run)?;
         let outputs = self.outputs.iter().zip(&results).map(|(output, value)| {
             if output.type_as_texts.is_some() {
                 return json::to_texts(value.as_ref());

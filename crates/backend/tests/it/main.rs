@@ -7,6 +7,7 @@
 mod answers;
 mod datatypes;
 mod external;
+mod interrupts;
 mod onnx;
 mod options;
 mod refusals;

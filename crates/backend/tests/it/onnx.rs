@@ -151,6 +151,11 @@ impl Message {
         self.message(5, &Self::default().text(1, name).message(14, value).of_type(13))
     }
 
+    /// An attribute that is a graph, such as the body of a loop.
+    pub(crate) fn graph_attribute(self, name: &str, value: &Self) -> Self {
+        self.message(5, &Self::default().text(1, name).message(6, value).of_type(5))
+    }
+
     /// An attribute that is a tensor.
     pub(crate) fn tensor_attribute(self, name: &str, value: &Self) -> Self {
         self.message(5, &Self::default().text(1, name).message(5, value).of_type(4))
@@ -179,13 +184,23 @@ pub(crate) fn model_with_weights(
     outputs: &[(&str, Message)],
     weights: &[Message],
 ) -> Vec<u8> {
+    let opset = Message::default().number(2, 17);
+    let onnx_ml = Message::default().text(1, "ai.onnx.ml").number(2, 3);
+    let graph = graph(nodes, inputs, outputs, weights);
+    let model = Message::default().number(1, 8).message(7, &graph);
+    model.message(8, &opset).message(8, &onnx_ml).0
+}
+
+/// What a model computes, or the body of one of its nodes.
+pub(crate) fn graph(
+    nodes: &[Message],
+    inputs: &[(&str, Message)],
+    outputs: &[(&str, Message)],
+    weights: &[Message],
+) -> Message {
     let value = |(name, kind): &(&str, Message)| Message::default().text(1, name).message(2, kind);
     let graph = nodes.iter().fold(Message::default(), |graph, node| graph.message(1, node));
     let graph = weights.iter().fold(graph.text(2, "g"), |graph, weight| graph.message(5, weight));
     let graph = inputs.iter().fold(graph, |graph, input| graph.message(11, &value(input)));
-    let graph = outputs.iter().fold(graph, |graph, output| graph.message(12, &value(output)));
-    let opset = Message::default().number(2, 17);
-    let onnx_ml = Message::default().text(1, "ai.onnx.ml").number(2, 3);
-    let model = Message::default().number(1, 8).message(7, &graph);
-    model.message(8, &opset).message(8, &onnx_ml).0
+    outputs.iter().fold(graph, |graph, output| graph.message(12, &value(output)))
 }

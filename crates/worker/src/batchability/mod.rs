@@ -146,7 +146,7 @@ const PROVED: &str = "proved at load: rows together gave the same answers as row
 
 #[cfg(test)]
 mod tests {
-    use inferring_backend::ExecuteError;
+    use inferring_backend::{ExecuteError, Run};
     use inferring_types::{DataType, ShapeSpec};
 
     use super::*;
@@ -157,7 +157,7 @@ mod tests {
     }
 
     impl Session for Doubling {
-        fn execute(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecuteError> {
+        fn run(&mut self, inputs: &[Tensor], _: &Run) -> Result<Vec<Tensor>, ExecuteError> {
             self.runs += 1;
             let doubled: Vec<f32> = inputs[0].to_f32().unwrap().iter().map(|x| 2.0 * x).collect();
             Ok(vec![Tensor::from_f32(inputs[0].shape().clone(), &doubled).unwrap()])

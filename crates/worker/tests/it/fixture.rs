@@ -8,7 +8,9 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use inferring_backend::fake::{FakeBackend, FakeControl};
-use inferring_backend::{Backend, ExecuteError, LoadError, LoadOptions, LoadedModel, Session};
+use inferring_backend::{
+    Backend, ExecuteError, LoadError, LoadOptions, LoadedModel, Run, Session,
+};
 use inferring_repository::Repository;
 use inferring_types::{
     BackendStatus, BoxFuture, ContentDigest, DataType, Deadline, DeviceStatus, Dimension,
@@ -185,7 +187,7 @@ type Function = fn(&[Tensor]) -> Result<Vec<Tensor>, ExecuteError>;
 pub(crate) struct FunctionSession(pub(crate) Function);
 
 impl Session for FunctionSession {
-    fn execute(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecuteError> {
+    fn run(&mut self, inputs: &[Tensor], _: &Run) -> Result<Vec<Tensor>, ExecuteError> {
         (self.0)(inputs)
     }
 }
