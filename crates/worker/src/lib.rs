@@ -6,6 +6,7 @@
 //! its `executor`, on a thread of its own, takes batches. The `loader` changes what is served,
 //! beside the requests. See `ARCHITECTURE.md` for the whole way.
 
+mod assembly;
 mod batchability;
 mod batcher;
 mod cache;
