@@ -14,8 +14,10 @@ mod sync {
 }
 
 use std::sync::Arc;
-// What a model observes is no part of what it tries orders of.
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+// What a model observes is of loom too: else nothing could come between an interrupt's decision
+// to tell an engine and the telling.
+use loom::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use crate::run::{Interrupt, Run};
 
