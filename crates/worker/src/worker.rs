@@ -12,6 +12,7 @@ use inferring_types::{
     ServiceError, StatusSource, TensorName, WorkerId, WorkerStatus,
 };
 
+use crate::batcher::Order;
 use crate::cache::{Answer, Lookup, ResultCache, Sharing, Ticket};
 use crate::config::WorkerConfig;
 use crate::loader::{Loader, StartError};
@@ -125,7 +126,8 @@ impl Worker {
             Lookup::Join(ticket) => (wait(ticket, deadline).await?, CacheOutcome::Joined),
             Lookup::Lead(ticket, leader) => {
                 let inputs = inputs.into_iter().map(|input| input.tensor).collect();
-                model.executor.batcher.submit(inputs, accepted, leader);
+                let order = Order { accepted, deadline, class: 0 };
+                model.executor.batcher.submit(inputs, order, leader);
                 (wait(ticket, deadline).await?, CacheOutcome::Computed)
             }
         };

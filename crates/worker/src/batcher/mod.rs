@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use inferring_policy::batching::{self, BatchingConfig, DispatchReason, Plan};
-use inferring_types::{BatchStatus, RowAxes, ServiceError, Tensor};
+use inferring_types::{BatchStatus, Deadline, RowAxes, ServiceError, Tensor};
 use parking_lot::{Condvar, Mutex};
 
 pub(crate) use batch::Batch;
@@ -21,6 +21,17 @@ use lane::{Lane, LaneKey};
 use crate::cache::Leader;
 use crate::config::QueueConfig;
 use crate::rows;
+
+/// When a job came, and how soon it is needed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order {
+    /// When the worker took the request.
+    pub(crate) accepted: Instant,
+    /// After which the answer is of no use to whoever asked first.
+    pub(crate) deadline: Deadline,
+    /// Its priority class; 0 is the most urgent.
+    pub(crate) class: usize,
+}
 
 /// One computation to do: a request's inputs, and the duty to answer all who wait for it.
 struct Job {
@@ -96,10 +107,10 @@ impl Batcher {
     /// Queues the computation of `inputs`, which are in the model's declared order. Where that
     /// cannot be, all who wait are answered `Overloaded` (the queue is full) or `Unavailable`
     /// (the batcher is closed).
-    pub(crate) fn submit(&self, inputs: Vec<Tensor>, enqueued: Instant, leader: Leader) {
+    pub(crate) fn submit(&self, inputs: Vec<Tensor>, order: Order, leader: Leader) {
         let axes = self.axes.as_deref();
         let key = axes.map_or_else(LaneKey::default, |axes| LaneKey::of_rows(&inputs, axes));
-        let job = Job::new(inputs, axes, enqueued, leader);
+        let job = Job::new(inputs, axes, order.accepted, leader);
         let mut queue = self.queue.lock();
         let refusal = if queue.closed {
             ServiceError::unavailable("the worker is shutting down")
@@ -251,7 +262,7 @@ mod tests {
     use std::num::NonZeroUsize;
     use std::time::Duration;
 
-    use inferring_types::{ContentDigest, Deadline, ErrorKind};
+    use inferring_types::{ContentDigest, ErrorKind};
 
     use super::*;
     use crate::cache::{Lookup, ResultCache, Sharing, Tenant, Ticket};
@@ -282,7 +293,7 @@ mod tests {
             };
             let values = vec![0.0; (shape[0] * shape[1]) as usize];
             let inputs = vec![Tensor::from_f32(shape.into(), &values).unwrap()];
-            self.batcher.submit(inputs, now, leader);
+            self.batcher.submit(inputs, Order { accepted: now, deadline, class: 0 }, leader);
             ticket
         }
     }
