@@ -8,4 +8,5 @@ pub mod grpc;
 mod json;
 pub mod npy;
 pub mod rest;
+mod standing;
 pub mod status;

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use inferring_types::ServiceError;
+use inferring_types::{SequenceId, ServiceError};
 
 use super::inference::InferParameter;
 use super::inference::infer_parameter::ParameterChoice;
+use crate::standing;
 
 /// Parameters by name.
 pub(super) type Parameters = BTreeMap<String, InferParameter>;
@@ -20,19 +21,46 @@ pub(super) fn boolean(parameters: &Parameters, name: &str) -> Result<Option<bool
     }
 }
 
+/// A parameter that is a whole number and not negative; 0 where it is absent.
+pub(super) fn unsigned(
+    parameters: &Parameters,
+    name: &str,
+    expected: &str,
+) -> Result<u64, ServiceError> {
+    let value = match choice(parameters, name) {
+        None => Some(0),
+        Some(ParameterChoice::Int64Param(value)) => u64::try_from(*value).ok(),
+        Some(ParameterChoice::Uint64Param(value)) => Some(*value),
+        Some(_) => None,
+    };
+    value.ok_or_else(|| mistyped(name, expected))
+}
+
 /// A parameter that is a time in microseconds; `None` where it is absent or 0.
 pub(super) fn microseconds(
     parameters: &Parameters,
     name: &str,
 ) -> Result<Option<Duration>, ServiceError> {
-    let value = match choice(parameters, name) {
-        None => return Ok(None),
-        Some(ParameterChoice::Int64Param(value)) => u64::try_from(*value).ok(),
-        Some(ParameterChoice::Uint64Param(value)) => Some(*value),
-        Some(_) => None,
-    };
-    let value = value.ok_or_else(|| mistyped(name, "microseconds, as `int64_param`"))?;
+    let value = unsigned(parameters, name, "microseconds, as `int64_param`")?;
     Ok((value > 0).then(|| Duration::from_micros(value)))
+}
+
+/// A parameter that names a sequence; `None` where it is absent, 0 or empty.
+pub(super) fn sequence_id(
+    parameters: &Parameters,
+    name: &str,
+) -> Result<Option<SequenceId>, ServiceError> {
+    match choice(parameters, name) {
+        None => Ok(None),
+        // Clients that have no other type for it send the upper half of the numbers so.
+        Some(ParameterChoice::Int64Param(value)) => {
+            Ok(standing::sequence_of_number(value.cast_unsigned()))
+        }
+        Some(ParameterChoice::Uint64Param(value)) => Ok(standing::sequence_of_number(*value)),
+        Some(ParameterChoice::StringParam(value)) => standing::sequence_of_text(value)
+            .map_err(|error| ServiceError::invalid(format!("parameter `{name}`: {error}"))),
+        Some(_) => Err(mistyped(name, "a number or a text")),
+    }
 }
 
 /// Whether a parameter is there and says more than nothing: 0, false or an empty text.

@@ -1,16 +1,19 @@
 //! Requests.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::Bytes;
 use inferring_types::{
-    Blame, DataType, ErrorKind, NamedTensor, RequestId, ServiceError, Shape, Tensor, TensorName,
+    Blame, DataType, ErrorKind, NamedTensor, RequestId, SequenceStep, ServiceError, Shape, Tensor,
+    TensorName,
 };
 
 use super::contents;
 use super::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use super::inference::{InferTensorContents, ModelInferRequest};
 use super::parameters::{self, Parameters};
+use crate::standing::{self, SequenceParameters};
 
 /// A decoded request, its tensors not yet held against a model.
 #[derive(Debug)]
@@ -27,6 +30,10 @@ pub struct DecodedRequest {
     pub form: TensorForm,
     /// Whether the answer is to say that it is the last one to this request.
     pub marks_final: bool,
+    /// How urgent it is, if it says so.
+    pub priority: Option<NonZeroU32>,
+    /// Its place in a sequence, if it is in one.
+    pub sequence: Option<SequenceStep>,
 }
 
 /// How the elements of tensors are written.
@@ -43,8 +50,8 @@ pub enum TensorForm {
 ///
 /// # Errors
 /// `InvalidArgument`: a negative dimension, elements that do not fit datatype and shape, raw and
-/// typed elements in one request, a parameter of the wrong type. `Unimplemented`: shared memory,
-/// classification and sequences.
+/// typed elements in one request, a parameter of the wrong type. `Unimplemented`: shared memory and
+/// classification.
 pub fn decode_request(request: ModelInferRequest) -> Result<DecodedRequest, ServiceError> {
     let ModelInferRequest { id, parameters, inputs, outputs, raw_input_contents: raw, .. } =
         request;
@@ -54,7 +61,7 @@ pub fn decode_request(request: ModelInferRequest) -> Result<DecodedRequest, Serv
             id.parse().map_err(|error| ServiceError::invalid(format!("field `id`: {error}")))?,
         ),
     };
-    refuse_sequence(&parameters)?;
+    let priority = parameters::unsigned(&parameters, "priority", "a level, as `uint64_param`")?;
     let is_typed = inputs.iter().any(|input| input.contents.is_some()) && raw.is_empty();
     let form = match parameters::boolean(&parameters, "binary_data_output")? {
         Some(false) => TensorForm::Typed,
@@ -69,7 +76,20 @@ pub fn decode_request(request: ModelInferRequest) -> Result<DecodedRequest, Serv
         form,
         marks_final: parameters::boolean(&parameters, "triton_enable_empty_final_response")?
             .unwrap_or(false),
+        priority: standing::priority(priority),
+        sequence: decode_sequence(&parameters)?,
     })
+}
+
+/// The place in a sequence that a request's parameters name.
+fn decode_sequence(parameters: &Parameters) -> Result<Option<SequenceStep>, ServiceError> {
+    let is_set = |name| parameters::boolean(parameters, name).map(Option::unwrap_or_default);
+    let sequence = SequenceParameters {
+        id: parameters::sequence_id(parameters, "sequence_id")?,
+        start: is_set("sequence_start")?,
+        end: is_set("sequence_end")?,
+    };
+    Ok(sequence.step())
 }
 
 fn decode_inputs(
@@ -139,18 +159,6 @@ fn refuse_classification(parameters: &Parameters) -> Result<(), &'static str> {
         return Err(
             "parameter `classification` is not supported: ask for the output itself and sort it",
         );
-    }
-    Ok(())
-}
-
-/// Refuses to be the state between requests: answering as if there were none would be wrong.
-fn refuse_sequence(parameters: &Parameters) -> Result<(), ServiceError> {
-    if parameters::is_given(parameters, "sequence_id") {
-        return Err(unimplemented(
-            "parameter `sequence_id`: sequences are not supported, each request stands alone: \
-             keep a model's state in its inputs and outputs"
-                .to_owned(),
-        ));
     }
     Ok(())
 }
@@ -240,7 +248,12 @@ mod tests {
         }
         let name = "triton_enable_empty_final_response";
         assert!(decode_request(with(name, BoolParam(true))).unwrap().marks_final);
-        assert!(decode_request(with("priority", Uint64Param(1))).is_ok());
+        let priority = |choice| decode_request(with("priority", choice)).map(|r| r.priority);
+        for (choice, level) in [(Uint64Param(0), 0), (Uint64Param(1), 1), (Int64Param(3), 3)] {
+            assert_eq!(priority(choice).unwrap(), NonZeroU32::new(level));
+        }
+        let error = priority(Int64Param(-1)).unwrap_err().to_string();
+        assert_eq!(error, "parameter `priority`: expected a level, as `uint64_param`");
     }
 
     #[test]
@@ -327,14 +340,40 @@ mod tests {
             "output `y`: parameter `classification` is not supported: ask for the output itself \
              and sort it"
         );
-        for (id, is_refused) in [
-            (ParameterChoice::Int64Param(7), true),
-            (ParameterChoice::StringParam("s".into()), true),
+    }
+
+    #[test]
+    fn a_sequence_is_named_by_a_number_of_either_type_or_a_text() {
+        use ParameterChoice::{BoolParam, Int64Param, StringParam, Uint64Param};
+        let sequence = |id, start| {
+            let mut request = with("sequence_id", id);
+            request.parameters.extend(with("sequence_start", BoolParam(start)).parameters);
+            decode_request(request).map(|request| request.sequence)
+        };
+        let step = |id: &str, start| {
+            let id = id.parse().unwrap();
+            Some(SequenceStep { id, start, end: false })
+        };
+        for (id, expected) in [
+            (Int64Param(7), step("7", true)),
+            (Uint64Param(7), step("7", true)),
+            (StringParam("7".into()), step("7", true)),
+            (Uint64Param(u64::MAX), step("18446744073709551615", true)),
+            // What a client sends for the same number that knows no other type.
+            (Int64Param(-1), step("18446744073709551615", true)),
             // What clients send that know no sequences.
-            (ParameterChoice::Int64Param(0), false),
-            (ParameterChoice::StringParam(String::new()), false),
+            (Int64Param(0), None),
+            (StringParam(String::new()), None),
         ] {
-            assert_eq!(decode_request(with("sequence_id", id)).is_err(), is_refused);
+            assert_eq!(sequence(id, true).unwrap(), expected);
+        }
+        assert_eq!(sequence(StringParam("s".into()), false).unwrap(), step("s", false));
+        for (id, problem) in [
+            (BoolParam(true), "expected a number or a text"),
+            (StringParam("x".repeat(129)), "the id of a sequence takes 1 to 128 bytes, got 129"),
+        ] {
+            let error = sequence(id, true).unwrap_err();
+            assert_eq!(error.to_string(), format!("parameter `sequence_id`: {problem}"));
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod headers;
 mod metadata;
 pub mod plain;
 pub mod repository;
+mod standing;
 mod statistics;
 pub mod v2;
 

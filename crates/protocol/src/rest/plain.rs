@@ -4,14 +4,18 @@
 //! `"shape"` may state it. Nothing is ever padded or cut. The answer of a model with several
 //! outputs has an object with a member for each, where that of a model with one has an array.
 
+use std::num::NonZeroU32;
+
 use inferring_types::{
-    InferResponse, ModelMetadata, NamedTensor, RequestId, ServiceError, Shape, Tensor, TensorSpec,
+    InferResponse, ModelMetadata, NamedTensor, RequestId, SequenceStep, ServiceError, Shape,
+    Tensor, TensorSpec,
 };
 
 use crate::json::counted;
 use crate::json::reader::{Cursor, JsonError};
 use crate::json::values::{Values, read_shape};
 use crate::json::writer;
+use crate::rest::standing::Standing;
 
 /// A decoded request.
 #[derive(Debug)]
@@ -22,6 +26,10 @@ pub struct PlainRequest {
     pub input: NamedTensor,
     /// Whether NaN and infinities may stand in the answer.
     pub allow_nan: bool,
+    /// How urgent it is, if it says so.
+    pub priority: Option<NonZeroU32>,
+    /// Its place in a sequence, if it is in one.
+    pub sequence: Option<SequenceStep>,
 }
 
 /// Reads a request for `model`.
@@ -49,6 +57,8 @@ pub fn decode_request(body: &[u8], model: &ModelMetadata) -> Result<PlainRequest
         id: fields.request_id,
         input: NamedTensor::new(spec.name.clone(), tensor),
         allow_nan: fields.allow_nan,
+        priority: fields.standing.priority,
+        sequence: fields.standing.sequence(),
     })
 }
 
@@ -123,6 +133,7 @@ struct Fields {
     input_data: Option<Values>,
     shape: Option<Shape>,
     allow_nan: bool,
+    standing: Standing,
     others: Vec<String>,
 }
 
@@ -159,6 +170,7 @@ impl Fields {
             }
             b"shape" => self.shape = Some(read_shape(cursor)?),
             b"allow_nan" => self.allow_nan = cursor.boolean("true or false")?,
+            _ if self.standing.read_member(key, cursor)? => {}
             _ => {
                 cursor.skip_value()?;
                 self.others.push(key.escape_ascii().to_string());
@@ -262,6 +274,20 @@ mod tests {
             let request = decode(body).unwrap();
             assert_eq!(request.input.tensor.shape(), &Shape::from(shape), "{body}");
         }
+    }
+
+    #[test]
+    fn urgency_and_sequence_stand_beside_the_numbers() {
+        let body = r#"{"input_data":[1,2,3,4],"priority":2,"sequence_id":7,"sequence_end":true}"#;
+        let request = decode(body).unwrap();
+        assert_eq!(request.priority, NonZeroU32::new(2));
+        let id = "7".parse().unwrap();
+        assert_eq!(request.sequence, Some(SequenceStep { id, start: false, end: true }));
+        assert_eq!(
+            decode(r#"{"input_data":[1,2,3,4],"priority":-1}"#).unwrap_err(),
+            "malformed JSON at byte 35: field `priority`: expected a priority, got a negative \
+             number",
+        );
     }
 
     #[test]

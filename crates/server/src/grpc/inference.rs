@@ -68,8 +68,8 @@ impl Inference {
             inputs: decoded.inputs,
             outputs: decoded.outputs,
             deadline: Deadline::after(head.arrived, timeout.unwrap_or(self.request_timeout)),
-            priority: None,
-            sequence: None,
+            priority: decoded.priority,
+            sequence: decoded.sequence,
         };
         let response = self.node.infer(request).await?;
         Ok(encode_response(&response, decoded.form, decoded.marks_final))

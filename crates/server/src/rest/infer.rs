@@ -36,7 +36,11 @@ pub(super) async fn plain(
             offload::run(is_long, move || plain::decode_request(&body, &model)).await?
         };
         intake.identify(decoded.id);
-        let request = intake.request(&model, asked, vec![decoded.input], Vec::new());
+        let request = InferRequest {
+            priority: decoded.priority,
+            sequence: decoded.sequence,
+            ..intake.request(&model, asked, vec![decoded.input], Vec::new())
+        };
         let response = node.infer(request).await?;
         let id = response.id.clone();
         let is_long = bytes_as_json(&response, |_| false) > LONG_DATA;
@@ -68,7 +72,11 @@ pub(super) async fn v2(
         let decoded = decode_v2(body, intake.json_length, &model).await?;
         intake.identify(decoded.id);
         intake.timeout = decoded.timeout.or(intake.timeout);
-        let request = intake.request(&model, asked, decoded.inputs, decoded.outputs);
+        let request = InferRequest {
+            priority: decoded.priority,
+            sequence: decoded.sequence,
+            ..intake.request(&model, asked, decoded.inputs, decoded.outputs)
+        };
         encode_v2(node.infer(request).await?, decoded.form).await
     };
     result.await.unwrap_or_else(|error| error_response(&error, intake.id.as_ref()))

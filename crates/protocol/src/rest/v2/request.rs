@@ -1,11 +1,12 @@
 //! Requests, in both directions.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::Bytes;
 use inferring_types::{
-    Dimension, InferRequest, ModelMetadata, NamedTensor, RequestId, ServiceError, Shape, Tensor,
-    TensorName, TensorSpec,
+    Dimension, InferRequest, ModelMetadata, NamedTensor, RequestId, SequenceStep, ServiceError,
+    Shape, Tensor, TensorName, TensorSpec,
 };
 
 use super::{
@@ -16,6 +17,7 @@ use crate::json::counted;
 use crate::json::reader::{Cursor, JsonError};
 use crate::json::writer;
 use crate::rest::Chunks;
+use crate::rest::standing::{self, Standing};
 
 /// A decoded request, its tensors not yet held against a model.
 #[derive(Debug, Default)]
@@ -30,6 +32,10 @@ pub struct DecodedRequest {
     pub outputs: Vec<TensorName>,
     /// How they are to be written.
     pub form: OutputForm,
+    /// How urgent it is, if it says so.
+    pub priority: Option<NonZeroU32>,
+    /// Its place in a sequence, if it is in one.
+    pub sequence: Option<SequenceStep>,
 }
 
 /// Reads a request; `json_length` is the length of the head where raw tensors follow it.
@@ -37,7 +43,7 @@ pub struct DecodedRequest {
 /// # Errors
 /// `InvalidArgument`: malformed JSON (with the position), a missing or mistyped field, a tensor
 /// whose bytes do not fit its datatype and shape, lengths that do not add up, or a wish that is
-/// not supported (shared memory, classification, sequences).
+/// not supported (shared memory, classification).
 pub fn decode_request(
     body: &Bytes,
     json_length: Option<usize>,
@@ -45,6 +51,7 @@ pub fn decode_request(
     let (head, mut raw) = split(body, json_length);
     let mut request = DecodedRequest::default();
     let mut entries = None;
+    let mut standing = Standing::default();
     let mut cursor = Cursor::new(&head);
     cursor.object("an object with `inputs`", |key, cursor| {
         match key {
@@ -55,7 +62,7 @@ pub fn decode_request(
                     request.id = Some(id);
                 }
             }
-            b"parameters" => request.read_parameters(cursor)?,
+            b"parameters" => request.read_parameters(&mut standing, cursor)?,
             b"inputs" => {
                 let entries = entries.insert(Vec::new());
                 cursor.array("an array of tensors", |cursor| {
@@ -79,6 +86,8 @@ pub fn decode_request(
         request.inputs.push(entry.resolve(&head, &mut raw)?);
     }
     check_no_rest(&raw)?;
+    request.priority = standing.priority;
+    request.sequence = standing.sequence();
     Ok(request)
 }
 
@@ -145,7 +154,9 @@ pub fn encode_request(request: &InferRequest) -> Message {
     let mut head = Vec::with_capacity(192 + 96 * request.inputs.len());
     head.extend_from_slice(b"{\"id\":");
     writer::string(&mut head, request.id.as_str());
-    head.extend_from_slice(b",\"parameters\":{\"binary_data_output\":true},\"inputs\":");
+    head.extend_from_slice(b",\"parameters\":{\"binary_data_output\":true");
+    standing::write_members(&mut head, request);
+    head.extend_from_slice(b"},\"inputs\":");
     write_list(&mut head, &request.inputs, |out, input| {
         write_tensor_head(out, input);
         write_binary_size(out, input);
@@ -169,7 +180,11 @@ pub fn encode_request(request: &InferRequest) -> Message {
 }
 
 impl DecodedRequest {
-    fn read_parameters(&mut self, cursor: &mut Cursor<'_>) -> Result<(), JsonError> {
+    fn read_parameters(
+        &mut self,
+        standing: &mut Standing,
+        cursor: &mut Cursor<'_>,
+    ) -> Result<(), JsonError> {
         cursor.object("an object", |key, cursor| {
             match key {
                 b"binary_data_output" => {
@@ -180,9 +195,7 @@ impl DecodedRequest {
                     let microseconds = cursor.unsigned("microseconds")?;
                     self.timeout = (microseconds > 0).then(|| Duration::from_micros(microseconds));
                 }
-                b"priority" => drop(cursor.unsigned("a priority")?),
-                b"sequence_id" => refuse_sequence(cursor)?,
-                b"sequence_start" | b"sequence_end" => drop(cursor.boolean("true or false")?),
+                _ if standing.read_member(key, cursor)? => {}
                 _ => cursor.skip_value()?,
             }
             Ok(())
@@ -217,23 +230,6 @@ impl DecodedRequest {
         self.outputs.push(name);
         Ok(())
     }
-}
-
-/// Refuses to be the state between requests: answering as if there were none would be wrong.
-/// Clients that know no sequences send 0 or an empty text.
-fn refuse_sequence(cursor: &mut Cursor<'_>) -> Result<(), JsonError> {
-    let start = cursor.clone();
-    let is_none = match cursor.peek() {
-        Some(b'"') => cursor.string("a string")?.is_empty(),
-        _ => cursor.unsigned("the id of a sequence")? == 0,
-    };
-    if is_none {
-        return Ok(());
-    }
-    Err(start.misfit(
-        "parameter `sequence_id`: sequences are not supported, each request stands alone: keep a \
-         model's state in its inputs and outputs",
-    ))
 }
 
 /// Refuses to turn an output into the labels of its largest elements; 0 asks for none.
@@ -432,16 +428,6 @@ mod tests {
                 r#"{"inputs":[],"outputs":[{"name":"y","parameters":{"classification":3}}]}"#,
                 "parameter `classification` is not supported: ask for the output itself and sort it",
             ),
-            (
-                r#"{"inputs":[],"parameters":{"sequence_id":7}}"#,
-                "parameter `sequence_id`: sequences are not supported, each request stands alone: \
-                 keep a model's state in its inputs and outputs",
-            ),
-            (
-                r#"{"inputs":[],"parameters":{"sequence_id":"s"}}"#,
-                "parameter `sequence_id`: sequences are not supported, each request stands alone: \
-                 keep a model's state in its inputs and outputs",
-            ),
             (r#"{"inputs":[],"outputs":[{"parameters":{}}]}"#, "an output has no field `name`"),
         ] {
             let error = json_error(body);
@@ -453,10 +439,82 @@ mod tests {
 
     #[test]
     fn parameters_without_effect_are_accepted() {
-        let body = br#"{"inputs":[],"parameters":{"priority":2,"sequence_id":0,
+        let body = br#"{"inputs":[],"parameters":{"priority":0,"sequence_id":0,
             "sequence_start":false,"sequence_end":true,"anything":[1,{}]},"outputs":[]}"#;
         let request = decode_request(&Bytes::from_static(body), None).unwrap();
         assert!(request.inputs.is_empty() && request.outputs.is_empty());
+        assert_eq!((request.priority, request.sequence), (None, None));
+    }
+
+    fn with_parameters(parameters: &str) -> Result<DecodedRequest, ServiceError> {
+        let body = format!(r#"{{"parameters":{{{parameters}}},"inputs":[]}}"#);
+        decode_request(&body.into(), None)
+    }
+
+    #[test]
+    fn a_sequence_is_named_by_a_number_or_a_text() {
+        let step =
+            |id: &str, start, end| Some(SequenceStep { id: id.parse().unwrap(), start, end });
+        for (parameters, expected) in [
+            (r#""sequence_id":7"#, step("7", false, false)),
+            (r#""sequence_id":"7","sequence_end":true"#, step("7", false, true)),
+            (
+                r#""sequence_start":true,"sequence_id":18446744073709551615"#,
+                step("18446744073709551615", true, false),
+            ),
+            (r#""sequence_id":"a \"b\" c""#, step("a \"b\" c", false, false)),
+            (r#""sequence_id":"","sequence_start":true"#, None),
+            (r#""sequence_start":true"#, None),
+        ] {
+            assert_eq!(with_parameters(parameters).unwrap().sequence, expected, "{parameters}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_no_sequence_or_priority_is_refused() {
+        let long = format!(r#""sequence_id":"{}""#, "x".repeat(129));
+        for (parameters, message) in [
+            (
+                r#""sequence_id":-1"#,
+                "malformed JSON at byte 29: expected the id of a sequence, as a number or a text, \
+                 got a negative number",
+            ),
+            (
+                r#""sequence_id":18446744073709551616"#,
+                "JSON at byte 29: expected the id of a sequence, as a number or a text, got \
+                 18446744073709551616",
+            ),
+            (&*long, "JSON at byte 29: the id of a sequence takes 1 to 128 bytes, got 129"),
+            (
+                r#""sequence_start":1"#,
+                "malformed JSON at byte 32: expected true or false, got a number",
+            ),
+            (
+                r#""priority":"high""#,
+                "malformed JSON at byte 26: expected a priority, got a string",
+            ),
+        ] {
+            assert_eq!(with_parameters(parameters).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn priority_and_sequence_read_back_and_take_no_bytes_where_there_are_none() {
+        let tensor = Tensor::from_f32([1].into(), &[1.0]).unwrap();
+        let deadline = Deadline::after(Instant::now(), Duration::from_secs(1));
+        let inputs = vec![NamedTensor::new("x".into(), tensor)];
+        let mut request = InferRequest::new("m".parse().unwrap(), inputs, deadline);
+        let (plain, _) = bytes_of(encode_request(&request));
+        let parameters = br#""parameters":{"binary_data_output":true},"inputs""#;
+        assert!(plain.windows(parameters.len()).any(|part| part == parameters));
+        for (id, start, end) in [("7", true, false), ("a \"b\"", false, true)] {
+            request.priority = NonZeroU32::new(3);
+            request.sequence = Some(SequenceStep { id: id.parse().unwrap(), start, end });
+            let (body, json_length) = bytes_of(encode_request(&request));
+            let read = decode_request(&body, json_length).unwrap();
+            assert_eq!(read.priority, request.priority);
+            assert_eq!(read.sequence, request.sequence);
+        }
     }
 
     #[test]
