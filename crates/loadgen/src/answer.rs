@@ -4,27 +4,50 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
+use inferring_protocol::rest::headers;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::failure::Failure;
 
-/// A good answer to `POST /infer`.
+/// A good answer.
 ///
 /// The output is passed over, not decoded: the generator shares the machine with the server
 /// often enough.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub(crate) struct Answer<'a> {
     /// The worker that answered.
-    #[serde(borrow)]
     pub(crate) node_id: Cow<'a, str>,
     /// Whether the answer was in its cache.
     pub(crate) cached: bool,
     /// What the worker took, by its own measure.
     pub(crate) inference_time_us: u64,
     /// The output as it stands in the answer.
+    output: &'a [u8],
+}
+
+/// The answer to a plain request.
+#[derive(Deserialize)]
+struct Plain<'a> {
     #[serde(borrow)]
     output_data: &'a RawValue,
+    #[serde(flatten, borrow)]
+    served: Served<'a>,
+}
+
+/// The head of the answer to a binary request.
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow)]
+    parameters: Served<'a>,
+}
+
+#[derive(Deserialize)]
+struct Served<'a> {
+    #[serde(borrow)]
+    node_id: Cow<'a, str>,
+    cached: bool,
+    inference_time_us: u64,
 }
 
 impl<'a> Answer<'a> {
@@ -32,13 +55,30 @@ impl<'a> Answer<'a> {
         if response.status() != StatusCode::OK {
             return Err(Failure::status(response.status(), response.body()));
         }
-        serde_json::from_slice(response.body())
-            .map_err(|error| Failure::malformed(format!("the answer is not as expected: {error}")))
+        let malformed = |error: &dyn std::fmt::Display| {
+            Failure::malformed(format!("the answer is not as expected: {error}"))
+        };
+        let body = response.body();
+        let length =
+            headers::json_length(response.headers(), body.len()).map_err(|e| malformed(&e))?;
+        let (served, output) = match length {
+            Some(length) => {
+                let (head, output) = body.split_at(length);
+                let head: Head<'_> = serde_json::from_slice(head).map_err(|e| malformed(&e))?;
+                (head.parameters, output)
+            }
+            None => {
+                let plain: Plain<'_> = serde_json::from_slice(body).map_err(|e| malformed(&e))?;
+                (plain.served, plain.output_data.get().as_bytes())
+            }
+        };
+        let Served { node_id, cached, inference_time_us } = served;
+        Ok(Self { node_id, cached, inference_time_us, output })
     }
 
-    /// The text of `output_data`, shared with the response that it was read from.
+    /// The output as it came, text or bytes, shared with the response that it was read from.
     pub(crate) fn output(&self, response: &Response<Bytes>) -> Bytes {
-        response.body().slice_ref(self.output_data.get().as_bytes())
+        response.body().slice_ref(self.output)
     }
 }
 
@@ -60,6 +100,16 @@ mod tests {
         let answer = Answer::read(&response).unwrap();
         assert_eq!((&*answer.node_id, answer.cached, answer.inference_time_us), ("w\n1", true, 12));
         assert_eq!(answer.output(&response), "[0.5, 1e-7]");
+    }
+
+    #[test]
+    fn a_binary_answer_is_read_as_well() {
+        let head = r#"{"id":"1","parameters":{"node_id":"w","cached":false,"inference_time_us":7,"batch_size":2},"outputs":[]}"#;
+        let mut response = Response::new(Bytes::from([head.as_bytes(), &[0, 255]].concat()));
+        response.headers_mut().insert(headers::JSON_LENGTH, head.len().into());
+        let answer = Answer::read(&response).unwrap();
+        assert_eq!((&*answer.node_id, answer.cached, answer.inference_time_us), ("w", false, 7));
+        assert_eq!(answer.output(&response)[..], [0, 255]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::fetch::{self, FetchError};
 use crate::observe::{Observation, ServerReport, ratio};
 use crate::progress::{Phase, Progress};
 use crate::report::{CacheTestReport, Report, RoundReport, SettingsReport, WorkloadReport};
-use crate::run::{Generator, Interrupt, Measured, Round};
+use crate::run::{Endpoint, Generator, Interrupt, Measured, Round};
 use crate::schedule::{Limit, Schedule};
 use crate::target::{Target, TcpConnector};
 use crate::workload::{Workload, WorkloadConfig, WorkloadError};
@@ -94,14 +94,12 @@ pub async fn bench(
         .await
         .map_err(|error| config.unreachable(error.to_string()))?;
     let workload = config.workload(&connector).await?;
-    let path = match &config.model {
-        Some(model) => format!("/models/{model}/infer"),
-        None => "/infer".to_owned(),
-    };
+    let path = workload.form().path(config.model.as_ref(), workload.model());
     let uri: Uri = path.parse().expect("a model's name is safe in a path");
     let concurrency = config.concurrency.get();
     let timeout = config.timeout;
-    let mut generator = Generator::connect(&connector, uri, concurrency, timeout, Alarm::exact)
+    let endpoint = Endpoint::new(uri, workload.form(), workload.json_length(), timeout);
+    let mut generator = Generator::connect(&connector, endpoint, concurrency, Alarm::exact)
         .await
         .map_err(|failure| config.unreachable(failure.message))?;
 

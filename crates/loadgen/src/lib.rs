@@ -33,4 +33,4 @@ pub use report::Report;
 pub use run::Interrupt;
 pub use schedule::{Limit, Schedule};
 pub use target::{InvalidTarget, Target};
-pub use workload::{Workload, WorkloadConfig, WorkloadError};
+pub use workload::{Form, Workload, WorkloadConfig, WorkloadError, WorkloadInput};

@@ -20,6 +20,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::schedule::{Limit, Pacer, Schedule, Ticket};
 use crate::tally::Tally;
 use crate::target::Connect;
+use crate::workload::Form;
 
 /// One run of load.
 pub(crate) struct Round {
@@ -84,18 +85,18 @@ impl<C: Connect> Generator<C> {
     /// requests would fail in the moment in which a server restarts.
     const CONNECT_PAUSE: Duration = Duration::from_millis(10);
 
-    /// Opens `concurrency` connections for requests to `path`.
+    /// Opens `concurrency` connections for requests to `endpoint`.
     ///
     /// # Errors
     /// The first failure, where not one connection could be opened. Those that could not are
     /// tried again by their first request.
     pub(crate) async fn connect(
         connector: &C,
-        path: Uri,
+        mut endpoint: Endpoint,
         concurrency: usize,
-        timeout: Duration,
         alarm: fn() -> Alarm,
     ) -> Result<Self, Failure> {
+        let timeout = endpoint.timeout;
         let mut opening = JoinSet::new();
         for _ in 0..concurrency {
             let mut session = Session::new(connector.clone());
@@ -109,8 +110,9 @@ impl<C: Connect> Generator<C> {
         if outcomes.iter().all(Result::is_err) {
             outcomes.into_iter().collect::<Result<(), _>>()?;
         }
-        let endpoint = Arc::new(Endpoint::new(connector.authority(), path, timeout));
-        Ok(Self { sessions, endpoint, alarm })
+        let host = HeaderValue::from_str(connector.authority());
+        endpoint.headers.insert(HOST, host.expect("an authority is a header value"));
+        Ok(Self { sessions, endpoint: Arc::new(endpoint), alarm })
     }
 
     /// Runs one round. `watch` is called now and then; when `interrupt` comes, requests under
@@ -160,22 +162,27 @@ impl<C: Connect> Generator<C> {
 }
 
 /// Where requests go, and what is the same in all of them.
-struct Endpoint {
+pub(crate) struct Endpoint {
     path: Uri,
     headers: HeaderMap,
     timeout: Duration,
 }
 
 impl Endpoint {
-    fn new(authority: &str, path: Uri, timeout: Duration) -> Self {
-        let host = HeaderValue::from_str(authority).expect("an authority is a header value");
+    /// For requests of that form to `path`, with so long a JSON head where raw tensors follow.
+    pub(crate) fn new(
+        path: Uri,
+        form: Form,
+        json_length: Option<usize>,
+        timeout: Duration,
+    ) -> Self {
         // The server may stop working for a client that has gone.
         let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
-        let headers = HeaderMap::from_iter([
-            (HOST, host),
-            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        let mut headers = HeaderMap::from_iter([
+            (CONTENT_TYPE, HeaderValue::from_static(form.content_type())),
             (headers::TIMEOUT, milliseconds.into()),
         ]);
+        headers.extend(json_length.map(|length| (headers::JSON_LENGTH, length.into())));
         Self { path, headers, timeout }
     }
 
@@ -273,9 +280,12 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn endpoint() -> Endpoint {
+        Endpoint::new(Uri::from_static("/infer"), Form::Plain, None, SECOND)
+    }
+
     async fn generator(server: &TestServer, concurrency: usize) -> Generator<TestServer> {
-        let path = Uri::from_static("/infer");
-        Generator::connect(server, path, concurrency, SECOND, || Alarm::Runtime).await.unwrap()
+        Generator::connect(server, endpoint(), concurrency, || Alarm::Runtime).await.unwrap()
     }
 
     fn round(schedule: Schedule, limit: Limit) -> Round {
@@ -437,9 +447,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_server_that_refuses_every_connection_is_an_error_at_once() {
         let server = TestServer::refusing();
-        let path = Uri::from_static("/infer");
         let connected =
-            Generator::connect(&server, path, 3, SECOND, || Alarm::Runtime).await.map(drop);
+            Generator::connect(&server, endpoint(), 3, || Alarm::Runtime).await.map(drop);
         assert_eq!(connected.unwrap_err().kind, FailureKind::Connect);
     }
 

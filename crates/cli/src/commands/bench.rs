@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use inferring_loadgen::{
-    BenchConfig, BenchError, Interrupt, Limit, ProgressBar, Schedule, Target, Test, WorkloadConfig,
-    bench,
+    BenchConfig, BenchError, Form, Interrupt, Limit, ProgressBar, Schedule, Target, Test,
+    WorkloadConfig, bench,
 };
 use inferring_types::{ModelName, Shape};
 
@@ -41,6 +41,13 @@ pub(crate) struct BenchArgs {
     /// The inputs' shape, as 1,3,224,224; otherwise one row, and 32 for other open dimensions.
     #[arg(long, value_name = "SIZES", value_parser = shape)]
     shape: Option<Shape>,
+    /// How requests are written: numbers as JSON to /infer, or as bytes to /v2. By default plain
+    /// where the model has one input.
+    #[arg(long, value_name = "FORM", value_parser = form)]
+    form: Option<Form>,
+    /// Fill an input with one number, as attention_mask=1.
+    #[arg(long = "constant", value_name = "INPUT=NUMBER", value_parser = constant)]
+    constants: Vec<(String, f64)>,
     /// Make the same inputs as the run that reported this seed. A new seed otherwise, since the
     /// server remembers the answers to the last one's inputs.
     #[arg(long, value_name = "N")]
@@ -129,7 +136,13 @@ impl BenchArgs {
             test,
             schedule: self.rate.map_or(Schedule::Closed, |rate| Schedule::Open { rate }),
             concurrency: self.concurrency,
-            workload: WorkloadConfig { distinct, shape: self.shape, seed },
+            workload: WorkloadConfig {
+                distinct,
+                shape: self.shape,
+                seed,
+                form: self.form,
+                constants: self.constants.into_iter().collect(),
+            },
             warm_up: self.warmup,
             timeout: self.timeout,
             observe: (!self.no_stats).then_some(self.workers),
@@ -160,6 +173,19 @@ fn positive_rate(text: &str) -> anyhow::Result<f64> {
     let rate: f64 = text.parse().context("expected requests per second")?;
     ensure!(rate.is_finite() && rate > 0.0, "expected a rate above zero");
     Ok(rate)
+}
+
+fn form(text: &str) -> anyhow::Result<Form> {
+    match text {
+        "plain" => Ok(Form::Plain),
+        "binary" => Ok(Form::Binary),
+        _ => bail!("expected `plain` or `binary`"),
+    }
+}
+
+fn constant(text: &str) -> anyhow::Result<(String, f64)> {
+    let (input, number) = text.rsplit_once('=').context("expected a text such as mask=1")?;
+    Ok((input.to_owned(), number.parse().context("expected a number behind `=`")?))
 }
 
 fn shape(text: &str) -> anyhow::Result<Shape> {
@@ -214,7 +240,8 @@ mod tests {
     fn every_flag_arrives() {
         let config = config(
             "--gateway localhost:9000 --concurrency 3 --rate 12.5 --workers http://a:1 b:2 \
-             --model iris --distinct 4 --shape 2,4 --warmup 5 --timeout 250ms --seed 6",
+             --model iris --distinct 4 --shape 2,4 --warmup 5 --timeout 250ms --seed 6 \
+             --form binary --constant mask=1",
         )
         .unwrap();
         assert_eq!(config.target.to_string(), "http://localhost:9000");
@@ -226,6 +253,8 @@ mod tests {
         assert_eq!(config.model.unwrap().as_str(), "iris");
         assert_eq!(config.workload.distinct, Some(4));
         assert_eq!(config.workload.shape, Some([2, 4].into()));
+        assert_eq!(config.workload.form, Some(Form::Binary));
+        assert_eq!(config.workload.constants["mask"], 1.0);
         assert_eq!((config.warm_up, config.workload.seed), (5, 6));
         assert_eq!(config.timeout, Duration::from_millis(250));
     }
@@ -238,6 +267,8 @@ mod tests {
             ("--timeout 0s", "expected a time above zero"),
             ("--duration soon", "expected a time such as 30s"),
             ("--shape 1,x", "expected sizes such as 1,3,224,224"),
+            ("--form xml", "expected `plain` or `binary`"),
+            ("--constant mask", "expected a text such as mask=1"),
             ("--concurrency 0", "--concurrency"),
             ("--gateway https://h", "TLS is not supported"),
             ("--no-stats --workers a:1", "cannot be used with"),

@@ -16,7 +16,7 @@ use crate::observe::ratio;
 use crate::run::Measured;
 use crate::schedule::{Limit, Schedule};
 use crate::tally::{Latencies, Tally};
-use crate::workload::Workload;
+use crate::workload::{Form, Workload, WorkloadInput};
 
 /// What a benchmark found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,16 +48,27 @@ pub struct Report {
 pub struct WorkloadReport {
     /// The model.
     pub model: String,
-    /// Its input's datatype.
-    pub datatype: String,
-    /// The shape of every input.
-    pub shape: Vec<u64>,
+    /// How requests were written: `plain` or `binary`.
+    pub form: Form,
+    /// What every request brought for each input of the model.
+    pub inputs: Vec<InputReport>,
     /// How many different inputs took turns.
     pub distinct_inputs: u64,
     /// Mean length of a request's body.
     pub mean_body_bytes: u64,
     /// With it the same inputs can be made again.
     pub seed: u64,
+}
+
+/// What every request brought for one input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputReport {
+    /// The input.
+    pub name: String,
+    /// Its datatype.
+    pub datatype: String,
+    /// The shape of what was sent.
+    pub shape: Vec<u64>,
 }
 
 /// How it was sent.
@@ -179,12 +190,22 @@ pub struct GeneratorReport {
     pub cpu_us_per_request: f64,
 }
 
+impl From<&WorkloadInput> for InputReport {
+    fn from(input: &WorkloadInput) -> Self {
+        Self {
+            name: input.name.to_string(),
+            datatype: input.datatype.to_string(),
+            shape: input.shape.dimensions().to_vec(),
+        }
+    }
+}
+
 impl WorkloadReport {
     pub(crate) fn new(workload: &Workload, seed: u64) -> Self {
         Self {
             model: workload.model().to_string(),
-            datatype: workload.datatype().to_string(),
-            shape: workload.shape().dimensions().to_vec(),
+            form: workload.form(),
+            inputs: workload.inputs().iter().map(InputReport::from).collect(),
             distinct_inputs: workload.measured().len() as u64,
             mean_body_bytes: workload.mean_body_bytes(),
             seed,

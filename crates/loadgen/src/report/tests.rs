@@ -32,8 +32,12 @@ fn report() -> Report {
         path: "/infer".to_owned(),
         workload: WorkloadReport {
             model: "iris".to_owned(),
-            datatype: "FP32".to_owned(),
-            shape: vec![1, 4],
+            form: Form::Plain,
+            inputs: vec![InputReport {
+                name: "input".to_owned(),
+                datatype: "FP32".to_owned(),
+                shape: vec![1, 4],
+            }],
             distinct_inputs: 1000,
             mean_body_bytes: 62,
             seed: 42,

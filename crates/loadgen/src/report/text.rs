@@ -3,7 +3,8 @@
 use std::fmt::{self, Write};
 
 use super::{
-    CacheTestReport, LatencyReport, Mode, Report, RoundReport, ServerReport, SettingsReport,
+    CacheTestReport, InputReport, LatencyReport, Mode, Report, RoundReport, ServerReport,
+    SettingsReport,
 };
 
 impl fmt::Display for Report {
@@ -11,12 +12,11 @@ impl fmt::Display for Report {
         let workload = &self.workload;
         writeln!(
             f,
-            "{}{}: model {}, {} {:?}, {} of {} bytes (seed {})",
+            "{}{}: model {}, {}, {} of {} bytes (seed {})",
             self.target,
             self.path,
             workload.model,
-            workload.datatype,
-            workload.shape,
+            inputs(&workload.inputs),
             counted(workload.distinct_inputs, "different input"),
             grouped(workload.mean_body_bytes),
             workload.seed,
@@ -42,6 +42,14 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+fn inputs(inputs: &[InputReport]) -> String {
+    let one = |input: &InputReport| match inputs {
+        [_] => format!("{} {:?}", input.datatype, input.shape),
+        _ => format!("{} {} {:?}", input.name, input.datatype, input.shape),
+    };
+    inputs.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for SettingsReport {

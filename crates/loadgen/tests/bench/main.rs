@@ -8,8 +8,8 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use inferring_loadgen::{
-    BenchConfig, BenchError, Interrupt, Limit, Phase, Progress, Report, Schedule, Target, Test,
-    WorkloadConfig, bench,
+    BenchConfig, BenchError, Form, Interrupt, Limit, Phase, Progress, Report, Schedule, Target,
+    Test, WorkloadConfig, bench,
 };
 use server::{Behaviour, Server};
 
@@ -157,7 +157,9 @@ async fn a_server_that_is_not_there_is_named_with_the_reason() {
 #[tokio::test]
 async fn what_the_server_says_about_a_model_decides() {
     let server = Server::start(Behaviour { two_inputs: true, ..Behaviour::default() }).await;
-    let error = run(&config(&server.target, load(1))).await.unwrap_err();
+    let mut plain = config(&server.target, load(1));
+    plain.workload.form = Some(Form::Plain);
+    let error = run(&plain).await.unwrap_err();
     assert!(matches!(error, BenchError::Workload(_)), "{error:?}");
 
     let unknown =

@@ -1,15 +1,20 @@
 //! The inputs that are sent: generated to fit the model, different from each other, and encoded
 //! before the first request goes out.
 
-use std::collections::HashSet;
-use std::io::Write;
+mod body;
+mod values;
+
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use fastrand::Rng;
 use inferring_types::{
-    DataType, Dimension, ModelMetadata, ModelName, Shape, ShapeSpec, TensorSpec,
+    DataType, Dimension, ModelMetadata, ModelName, Shape, ShapeSpec, TensorName, TensorSpec,
 };
+
+pub use body::Form;
+use values::Values;
 
 /// What inputs are wanted.
 #[derive(Debug, Clone, Default)]
@@ -18,41 +23,69 @@ pub struct WorkloadConfig {
     /// as far as the datatype and [`Workload::BYTES_MAX`] allow: no answer then comes from a
     /// cache by chance.
     pub distinct: Option<u64>,
-    /// The inputs' shape; by default one row, and [`Workload::DYNAMIC_SIZE`] for every other
-    /// dimension that the model leaves open.
+    /// The shape of the one input; by default one row, and [`Workload::DYNAMIC_SIZE`] for every
+    /// other dimension that the model leaves open.
     pub shape: Option<Shape>,
+    /// How requests are written; where absent, in the plain form if it can ask the model.
+    pub form: Option<Form>,
+    /// Inputs all of whose elements are one number, such as a mask of ones, by name.
+    pub constants: BTreeMap<String, f64>,
     /// Equal seeds make equal inputs.
     pub seed: u64,
 }
 
-/// Request bodies in the plain form, `{"input_data":[..]}`.
+/// Request bodies for one model, all in one form.
 #[derive(Debug, Clone)]
 pub struct Workload {
     model: ModelName,
-    datatype: DataType,
-    shape: Shape,
+    inputs: Vec<WorkloadInput>,
+    form: Form,
+    json_length: Option<usize>,
     measured: Arc<[Bytes]>,
     warm_up: Arc<[Bytes]>,
+}
+
+/// What every request brings for one input of the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkloadInput {
+    /// The input.
+    pub name: TensorName,
+    /// Its element type.
+    pub datatype: DataType,
+    /// The shape of what is sent.
+    pub shape: Shape,
 }
 
 /// Why no inputs can be made.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkloadError {
-    /// The plain form cannot ask this model.
-    #[error("model `{model}` has {inputs} inputs: load can be made for models with one")]
+    /// A form or a shape was asked for that is for models with one input.
+    #[error("model `{model}` has {inputs} inputs, and {what} is for models with one")]
     NotOneInput {
         /// The model.
         model: ModelName,
         /// Its inputs.
         inputs: usize,
+        /// What was asked for.
+        what: &'static str,
     },
-    /// Its input is no tensor of numbers.
+    /// An input is no tensor of numbers.
     #[error("model `{model}` takes {datatype}: load can be made for numeric inputs")]
     NotNumeric {
         /// The model.
         model: ModelName,
-        /// Its input's datatype.
+        /// The input's datatype.
         datatype: DataType,
+    },
+    /// A constant is meant for an input that there is not.
+    #[error("model `{model}` has no input `{name}`: it has {inputs}")]
+    NoSuchInput {
+        /// The model.
+        model: ModelName,
+        /// The name.
+        name: String,
+        /// The model's inputs.
+        inputs: String,
     },
     /// The shape asked for is not the model's.
     #[error("shape {given} does not fit model `{model}`, which takes {expected}")]
@@ -65,14 +98,10 @@ pub enum WorkloadError {
         expected: ShapeSpec,
     },
     /// There are not so many different inputs.
-    #[error(
-        "{datatype} of shape {shape} gives only {available} different inputs: {wanted} were wanted"
-    )]
+    #[error("{what} gives only {available} different inputs: {wanted} were wanted")]
     TooFew {
-        /// The input's datatype.
-        datatype: DataType,
-        /// The input's shape.
-        shape: Shape,
+        /// Datatypes and shapes of the inputs.
+        what: String,
         /// How many there are.
         available: u64,
         /// How many were asked for.
@@ -113,23 +142,16 @@ impl Workload {
         requests: Option<u64>,
         warm_up: u64,
     ) -> Result<Self, WorkloadError> {
-        let spec = the_one_input(model)?;
-        let shape = match &config.shape {
-            Some(given) if spec.shape.admits(given) => given.clone(),
-            Some(given) => {
-                let (model, given) = (model.name.clone(), given.clone());
-                return Err(WorkloadError::Shape { model, given, expected: spec.shape.clone() });
-            }
-            None => one_row(&spec.shape),
-        };
-        let mut generator = Generator::new(spec, shape.clone(), config.seed);
-        let body_bytes = generator.body().len() as u64;
+        let inputs = config.inputs(model)?;
+        let form = config.form(model)?;
+        let mut generator = Generator::new(model, &inputs, form, config);
+        let (sample, json_length) = generator.body();
+        let body_bytes = sample.len() as u64;
         let available = generator.available();
         let affordable = (Self::BYTES_MAX / body_bytes).min(available);
         let distinct = match config.distinct {
             Some(wanted) if wanted > available => {
-                let datatype = spec.datatype;
-                return Err(WorkloadError::TooFew { datatype, shape, available, wanted });
+                return Err(WorkloadError::TooFew { what: described(&inputs), available, wanted });
             }
             Some(wanted) if wanted > affordable => {
                 return Err(WorkloadError::TooLarge { wanted, body_bytes });
@@ -143,7 +165,7 @@ impl Workload {
         let spare = affordable.saturating_sub(distinct).min(warm_up);
         let warm_up =
             if warm_up > 0 && spare == 0 { Arc::clone(&measured) } else { generator.take(spare) };
-        Ok(Self { model: model.name.clone(), datatype: spec.datatype, shape, measured, warm_up })
+        Ok(Self { model: model.name.clone(), inputs, form, json_length, measured, warm_up })
     }
 
     /// The model they are for.
@@ -151,14 +173,19 @@ impl Workload {
         &self.model
     }
 
-    /// The datatype of the model's input.
-    pub fn datatype(&self) -> DataType {
-        self.datatype
+    /// What every request brings, in the model's order.
+    pub fn inputs(&self) -> &[WorkloadInput] {
+        &self.inputs
     }
 
-    /// The shape of every input.
-    pub fn shape(&self) -> &Shape {
-        &self.shape
+    /// How requests are written.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// The length of the JSON head that every body begins with, where raw tensors follow it.
+    pub fn json_length(&self) -> Option<usize> {
+        self.json_length
     }
 
     /// The bodies that are measured, all different.
@@ -178,18 +205,62 @@ impl Workload {
     }
 }
 
-fn the_one_input(model: &ModelMetadata) -> Result<&TensorSpec, WorkloadError> {
-    let [input] = &model.inputs[..] else {
-        return Err(WorkloadError::NotOneInput {
-            model: model.name.clone(),
-            inputs: model.inputs.len(),
-        });
-    };
-    if !input.datatype.is_numeric() {
-        let (model, datatype) = (model.name.clone(), input.datatype);
-        return Err(WorkloadError::NotNumeric { model, datatype });
+impl WorkloadConfig {
+    fn inputs(&self, model: &ModelMetadata) -> Result<Vec<WorkloadInput>, WorkloadError> {
+        if let Some(name) = self.constants.keys().find(|name| model.input(name).is_none()) {
+            let names: Vec<_> = model.inputs.iter().map(|i| format!("`{}`", i.name)).collect();
+            return Err(WorkloadError::NoSuchInput {
+                model: model.name.clone(),
+                name: name.clone(),
+                inputs: names.join(", "),
+            });
+        }
+        let shape_is_given = self.shape.is_some();
+        if shape_is_given && model.inputs.len() != 1 {
+            return Err(not_one_input(model, "a shape"));
+        }
+        model.inputs.iter().map(|spec| self.input(model, spec)).collect()
     }
-    Ok(input)
+
+    fn input(
+        &self,
+        model: &ModelMetadata,
+        spec: &TensorSpec,
+    ) -> Result<WorkloadInput, WorkloadError> {
+        if !spec.datatype.is_numeric() {
+            let (model, datatype) = (model.name.clone(), spec.datatype);
+            return Err(WorkloadError::NotNumeric { model, datatype });
+        }
+        let shape = match &self.shape {
+            Some(given) if spec.shape.admits(given) => given.clone(),
+            Some(given) => {
+                let (model, given) = (model.name.clone(), given.clone());
+                return Err(WorkloadError::Shape { model, given, expected: spec.shape.clone() });
+            }
+            None => one_row(&spec.shape),
+        };
+        Ok(WorkloadInput { name: spec.name.clone(), datatype: spec.datatype, shape })
+    }
+
+    fn form(&self, model: &ModelMetadata) -> Result<Form, WorkloadError> {
+        match (self.form, &model.inputs[..]) {
+            (Some(Form::Binary), _) => Ok(Form::Binary),
+            (Some(Form::Plain) | None, [_]) => Ok(Form::Plain),
+            (None, _) => Ok(Form::Binary),
+            (Some(Form::Plain), _) => Err(not_one_input(model, "the plain form")),
+        }
+    }
+}
+
+fn not_one_input(model: &ModelMetadata, what: &'static str) -> WorkloadError {
+    let inputs = model.inputs.len();
+    WorkloadError::NotOneInput { model: model.name.clone(), inputs, what }
+}
+
+/// Datatypes and shapes, for people.
+fn described(inputs: &[WorkloadInput]) -> String {
+    let one = |input: &WorkloadInput| format!("{} of shape {}", input.datatype, input.shape);
+    inputs.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn one_row(spec: &ShapeSpec) -> Shape {
@@ -202,52 +273,43 @@ fn one_row(spec: &ShapeSpec) -> Shape {
 }
 
 /// Makes bodies, each other than all before.
-struct Generator {
+struct Generator<'a> {
+    model: &'a ModelMetadata,
+    inputs: &'a [WorkloadInput],
+    values: Vec<Values>,
+    form: Form,
     rng: Rng,
-    /// Numbers are drawn from this many.
-    values: u32,
-    /// What a drawn number is divided by; `None` for integers.
-    divisor: Option<f32>,
-    elements: u64,
-    /// The shape, where a flat array alone would be read as another.
-    stated_shape: Option<Shape>,
     made: HashSet<Bytes>,
 }
 
-impl Generator {
-    fn new(spec: &TensorSpec, shape: Shape, seed: u64) -> Self {
-        // Floats are in [0, 1) with as many binary digits as the datatype holds exactly, so that
-        // inputs which differ as text differ as tensors. Integers fit the smallest datatype, and
-        // most vocabularies.
-        let (values, divisor) = match spec.datatype {
-            DataType::Fp32 | DataType::Fp64 => (1 << 24, Some((1 << 24) as f32)),
-            DataType::Fp16 => (1 << 11, Some((1 << 11) as f32)),
-            DataType::Bf16 => (1 << 8, Some((1 << 8) as f32)),
-            _ => (1 << 7, None),
-        };
-        let elements = shape.elements().unwrap_or(u64::MAX);
-        let read_flat = ModelMetadata::shape_of_flat(spec, elements);
-        Self {
-            rng: Rng::with_seed(seed),
-            values,
-            divisor,
-            elements,
-            stated_shape: (read_flat.as_ref() != Some(&shape)).then_some(shape),
-            made: HashSet::new(),
-        }
+impl<'a> Generator<'a> {
+    fn new(
+        model: &'a ModelMetadata,
+        inputs: &'a [WorkloadInput],
+        form: Form,
+        config: &WorkloadConfig,
+    ) -> Self {
+        let values = inputs.iter().map(|input| match config.constants.get(input.name.as_str()) {
+            Some(&number) => Values::constant(input.datatype, number),
+            None => Values::random(input.datatype),
+        });
+        let rng = Rng::with_seed(config.seed);
+        Self { model, inputs, values: values.collect(), form, rng, made: HashSet::new() }
     }
 
-    /// How many different inputs there are.
+    /// How many different bodies there are.
     fn available(&self) -> u64 {
-        let exponent = u32::try_from(self.elements).unwrap_or(u32::MAX);
-        u64::from(self.values).saturating_pow(exponent)
+        let inputs = self.inputs.iter().zip(&self.values);
+        inputs.fold(1, |product: u64, (input, values)| {
+            product.saturating_mul(values.different(input.shape.elements().unwrap_or(u64::MAX)))
+        })
     }
 
     /// The next `count` bodies; there must be as many.
     fn take(&mut self, count: u64) -> Arc<[Bytes]> {
         let mut bodies = Vec::new();
         while (bodies.len() as u64) < count {
-            let body = self.body();
+            let (body, _) = self.body();
             if self.made.insert(body.clone()) {
                 bodies.push(body);
             }
@@ -255,34 +317,21 @@ impl Generator {
         bodies.into()
     }
 
-    fn body(&mut self) -> Bytes {
-        let mut body = b"{\"input_data\":[".to_vec();
-        for index in 0..self.elements {
-            if index > 0 {
-                body.push(b',');
+    /// A body, and the length of its JSON head where raw tensors follow it.
+    fn body(&mut self) -> (Bytes, Option<usize>) {
+        match self.form {
+            Form::Plain => {
+                let (spec, shape) = (&self.model.inputs[0], &self.inputs[0].shape);
+                (body::plain(spec, shape, &self.values[0], &mut self.rng), None)
             }
-            let drawn = self.rng.u32(..self.values);
-            match self.divisor {
-                Some(divisor) => {
-                    let number = drawn as f32 / divisor;
-                    let mut text = ryu::Buffer::new();
-                    body.extend_from_slice(text.format_finite(number).as_bytes());
-                }
-                None => write!(body, "{drawn}").expect("writing to memory does not fail"),
-            }
+            Form::Binary => body::binary(self.inputs, &self.values, &mut self.rng),
         }
-        body.push(b']');
-        if let Some(shape) = &self.stated_shape {
-            write!(body, ",\"shape\":{shape}").expect("writing to memory does not fail");
-        }
-        body.push(b'}');
-        body.into()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use inferring_protocol::rest::plain;
+    use inferring_protocol::rest::{plain, v2};
     use inferring_types::{Batching, ContentDigest, ModelVersion, RowAxes};
 
     use super::*;
@@ -325,7 +374,8 @@ mod tests {
         ] {
             let model = model(datatype, &declared);
             let workload = Workload::new(&model, &config(100), ANY, 5).unwrap();
-            assert_eq!((workload.shape(), workload.measured().len()), (&expected, 100));
+            let input = &workload.inputs()[0];
+            assert_eq!((&input.shape, workload.measured().len()), (&expected, 100));
             let mut seen = HashSet::new();
             for body in workload.measured().iter().chain(&workload.warm_up()[..]) {
                 let input = plain::decode_request(body, &model).unwrap().input;
@@ -361,6 +411,62 @@ mod tests {
         }
     }
 
+    /// Two inputs, of which one is a mask: no plain body could bring both.
+    #[test]
+    fn a_server_reads_every_binary_body_and_its_constants() {
+        let mut model = model(DataType::Int64, &[None, None]);
+        model.inputs.push(TensorSpec { name: "mask".into(), ..model.inputs[0].clone() });
+        let constants = BTreeMap::from([("mask".to_owned(), 1.0)]);
+        let ask = |config: WorkloadConfig| Workload::new(&model, &config, ANY, 2);
+        let workload = ask(WorkloadConfig { constants, ..config(20) }).unwrap();
+        assert_eq!(workload.form(), Form::Binary);
+        let mut seen = HashSet::new();
+        for body in workload.measured().iter().chain(&workload.warm_up()[..]) {
+            let inputs = v2::decode_request(body, workload.json_length()).unwrap().inputs;
+            let [input, mask] = model.arrange(inputs).unwrap().try_into().unwrap();
+            assert_eq!(input.tensor.shape(), &Shape::from([1, 32]));
+            assert_eq!(mask.tensor.data()[..], 1i64.to_le_bytes().repeat(32)[..]);
+            assert!(seen.insert(input.tensor.data().clone()), "two are equal");
+        }
+        assert_eq!(seen.len(), 22);
+        let stranger = BTreeMap::from([("sr".to_owned(), 16.0)]);
+        for (config, message) in [
+            (
+                WorkloadConfig { form: Some(Form::Plain), ..config(1) },
+                "model `m` has 2 inputs, and the plain form is for models with one",
+            ),
+            (
+                WorkloadConfig { shape: Some([1, 2].into()), ..config(1) },
+                "model `m` has 2 inputs, and a shape is for models with one",
+            ),
+            (
+                WorkloadConfig { constants: stranger, ..config(1) },
+                "model `m` has no input `sr`: it has `x`, `mask`",
+            ),
+        ] {
+            assert_eq!(ask(config).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn binary_numbers_are_those_of_the_plain_form() {
+        for datatype in
+            [DataType::Fp32, DataType::Fp64, DataType::Fp16, DataType::Bf16, DataType::Uint8]
+        {
+            let model = model(datatype, &[None, Some(3)]);
+            let ask = |form| {
+                let config = WorkloadConfig { form: Some(form), ..config(5) };
+                Workload::new(&model, &config, ANY, 0).unwrap()
+            };
+            let (text, binary) = (ask(Form::Plain), ask(Form::Binary));
+            for (text, raw) in text.measured().iter().zip(&binary.measured()[..]) {
+                let plain = plain::decode_request(text, &model).unwrap().input;
+                let inputs = v2::decode_request(raw, binary.json_length()).unwrap().inputs;
+                assert_eq!(inputs, [plain], "{datatype}");
+            }
+        }
+    }
+
     #[test]
     fn a_shape_may_be_asked_for() {
         let model = model(DataType::Fp32, &[None, Some(3), None]);
@@ -379,11 +485,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_made_is_refused_with_the_reason() {
-        let mut two_inputs = model(DataType::Fp32, &[]);
-        two_inputs.inputs.push(two_inputs.inputs[0].clone());
         for (model, distinct, message) in [
             (model(DataType::Bytes, &[None]), 1, "takes BYTES: load can be made for numeric"),
-            (two_inputs, 1, "model `m` has 2 inputs"),
             (model(DataType::Int8, &[Some(1)]), 129, "gives only 128 different inputs: 129 were"),
             (model(DataType::Fp32, &[Some(1 << 20)]), 1000, "exceed the 512 MiB"),
         ] {
