@@ -35,8 +35,10 @@ pub use relative_path::{InvalidPath, RelativePath};
 pub use replacement::Replacement;
 pub use repository::Repository;
 pub use settings::{
-    BatchAxis, BatchingMode, BatchingSettings, DeviceName, InvalidDevice, ModelSettings,
-    OptimizationLevel, TensorSettings, WarmupData, WarmupInput, WarmupSample, WarmupValue,
+    BatchAxis, BatchingMode, BatchingSettings, CacheSettings, DeviceName, ElementValue,
+    INSTANCES_MAX, InvalidDevice, ModelSettings, OptimizationLevel, PRIORITY_LEVELS_MAX,
+    PaddingSettings, Pinning, SequenceSettings, StateSettings, TensorSettings, WarmupData,
+    WarmupInput, WarmupSample,
 };
 pub use snapshot::{ModelEntry, Problem, RepositorySnapshot};
 pub use warmup::{WarmupError, WarmupRequest};

@@ -2,13 +2,12 @@
 
 use bytes::Bytes;
 use fastrand::Rng;
-use half::{bf16, f16};
 use inferring_types::{DataType, Dimension, NamedTensor, Shape, Tensor, TensorError, TensorSpec};
 
 use crate::contained::Root;
 use crate::error::PlanError;
 use crate::plan::ModelPlan;
-use crate::settings::{BatchAxis, WarmupData, WarmupInput, WarmupSample, WarmupValue};
+use crate::settings::{BatchAxis, ElementValue, WarmupData, WarmupInput, WarmupSample};
 
 /// The most bytes that the samples of one model may take together.
 const BYTES_MAX: u64 = 1 << 30;
@@ -148,7 +147,7 @@ impl ModelPlan {
             WarmupData::Values(values) => {
                 let mut data = Vec::new();
                 for value in values {
-                    push(&mut data, datatype, value).ok_or_else(|| {
+                    value.encode(datatype, &mut data).ok_or_else(|| {
                         Wrong::Data(format!("{value:?} is no element of {datatype}"))
                     })?;
                 }
@@ -263,57 +262,15 @@ fn elements_of(tensor: &Tensor) -> Vec<&[u8]> {
 fn push_random(data: &mut Vec<u8>, datatype: DataType, random: &mut Rng) {
     let value = match datatype {
         DataType::Fp16 | DataType::Bf16 | DataType::Fp32 | DataType::Fp64 => {
-            WarmupValue::Float(random.f64())
+            ElementValue::Float(random.f64())
         }
-        DataType::Uint8 => WarmupValue::Integer(random.u8(..).into()),
-        DataType::Int8 => WarmupValue::Integer(random.i8(..).into()),
-        DataType::Bool => WarmupValue::Bool(random.bool()),
-        DataType::Bytes => WarmupValue::Text(random.alphanumeric().to_string()),
-        _ => WarmupValue::Integer(random.i64(0..2)),
+        DataType::Uint8 => ElementValue::Integer(random.u8(..).into()),
+        DataType::Int8 => ElementValue::Integer(random.i8(..).into()),
+        DataType::Bool => ElementValue::Bool(random.bool()),
+        DataType::Bytes => ElementValue::Text(random.alphanumeric().to_string()),
+        _ => ElementValue::Integer(random.i64(0..2)),
     };
-    push(data, datatype, &value).expect("the value was made for the datatype");
-}
-
-/// Appends one element; `None` where the datatype does not have it.
-fn push(data: &mut Vec<u8>, datatype: DataType, value: &WarmupValue) -> Option<()> {
-    match (datatype, value) {
-        (DataType::Bool, WarmupValue::Bool(value)) => data.push(u8::from(*value)),
-        (DataType::Bytes, WarmupValue::Text(text)) => {
-            data.extend(u32::try_from(text.len()).ok()?.to_le_bytes());
-            data.extend(text.as_bytes());
-        }
-        (_, WarmupValue::Integer(value)) => push_integer(data, datatype, *value)?,
-        (_, WarmupValue::Float(value)) => push_float(data, datatype, *value)?,
-        _ => return None,
-    }
-    Some(())
-}
-
-fn push_integer(data: &mut Vec<u8>, datatype: DataType, value: i64) -> Option<()> {
-    match datatype {
-        DataType::Uint8 => data.extend(u8::try_from(value).ok()?.to_le_bytes()),
-        DataType::Uint16 => data.extend(u16::try_from(value).ok()?.to_le_bytes()),
-        DataType::Uint32 => data.extend(u32::try_from(value).ok()?.to_le_bytes()),
-        DataType::Uint64 => data.extend(u64::try_from(value).ok()?.to_le_bytes()),
-        DataType::Int8 => data.extend(i8::try_from(value).ok()?.to_le_bytes()),
-        DataType::Int16 => data.extend(i16::try_from(value).ok()?.to_le_bytes()),
-        DataType::Int32 => data.extend(i32::try_from(value).ok()?.to_le_bytes()),
-        DataType::Int64 => data.extend(value.to_le_bytes()),
-        // Rounded, as any literal of a float is.
-        _ => push_float(data, datatype, value as f64)?,
-    }
-    Some(())
-}
-
-fn push_float(data: &mut Vec<u8>, datatype: DataType, value: f64) -> Option<()> {
-    match datatype {
-        DataType::Fp16 => data.extend(f16::from_f64(value).to_le_bytes()),
-        DataType::Bf16 => data.extend(bf16::from_f64(value).to_le_bytes()),
-        DataType::Fp32 => data.extend((value as f32).to_le_bytes()),
-        DataType::Fp64 => data.extend(value.to_le_bytes()),
-        _ => return None,
-    }
-    Some(())
+    value.encode(datatype, data).expect("the value was made for the datatype");
 }
 
 #[cfg(test)]

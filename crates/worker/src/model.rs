@@ -1,5 +1,6 @@
 //! One served version of a model: what executes it, under the names that it has now.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ impl Model {
             batch_size_max: metadata.batch_size_max,
             inputs: metadata.inputs.clone(),
             outputs: metadata.outputs.clone(),
-            instances: serving.instances.get(),
+            instances: serving.instances.map_or(1, NonZeroUsize::get),
             device: self.executor.device.clone(),
             delay_max: if waits { serving.queue.delay_max } else { Duration::ZERO },
             preferred_batch_sizes: serving.preferred_batch_sizes.clone(),

@@ -1,11 +1,13 @@
 //! How one model is served: its own settings over those of the worker.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
 
 use inferring_backend::{GraphOptimization, LoadOptions};
 use inferring_repository::{
-    BatchAxis, ModelSettings, OptimizationLevel, TensorSettings, WarmupSample,
+    BatchAxis, BatchingSettings, ModelSettings, OptimizationLevel, Pinning, StateSettings,
+    TensorSettings, WarmupSample,
 };
 use inferring_types::{Dimension, RowAxes, ShapeSpec, TensorSpec};
 
@@ -17,41 +19,89 @@ use crate::config::{QueueConfig, WorkerConfig};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Serving {
     pub(crate) load: LoadOptions,
-    pub(crate) instances: NonZeroUsize,
+    /// Runs beside each other; `None` leaves the number to whoever knows the cores.
+    pub(crate) instances: Option<NonZeroUsize>,
+    pub(crate) pinning: Pinning,
+    /// How long a run may take.
+    pub(crate) run_limit: Option<Duration>,
     pub(crate) queue: QueueConfig,
     pub(crate) preferred_batch_sizes: Vec<u64>,
-    keeps_answers: bool,
+    /// The only numbers of rows that a run may have, smallest first; any where empty.
+    pub(crate) allowed_sizes: Vec<usize>,
+    /// What is kept of its answers; `None` for nothing.
+    pub(crate) keeping: Option<Keeping>,
+    /// Of a model with state.
+    pub(crate) sequences: Option<SequenceServing>,
     inputs: BTreeMap<String, TensorSettings>,
     outputs: BTreeMap<String, TensorSettings>,
     /// Not read here, but another warm-up is another load.
     warmup: Vec<WarmupSample>,
 }
 
+/// What is kept of a model's answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Keeping {
+    /// How long an answer stays good; for ever where absent.
+    pub(crate) time_to_live: Option<Duration>,
+    /// Bytes at most, never more than the worker's.
+    pub(crate) bytes: u64,
+}
+
+/// How requests that follow each other are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SequenceServing {
+    /// How long a sequence may be without a request before it is forgotten.
+    pub(crate) idle_timeout: Duration,
+    /// Sequences at most; one of several rows counts as so many.
+    pub(crate) count_max: usize,
+    /// The parts of the state; not yet held against the model.
+    pub(crate) states: Vec<StateSettings>,
+}
+
+/// The levels of priority that a model's requests have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Priorities {
+    /// How many; 1 is the most urgent.
+    pub(crate) levels: NonZeroU32,
+    /// That of a request that states none.
+    pub(crate) default: NonZeroU32,
+}
+
+impl Priorities {
+    /// The class of a request, 0 being the most urgent. A level beyond the last is the last.
+    pub(crate) fn class(self, stated: Option<NonZeroU32>) -> usize {
+        let level = stated.unwrap_or(self.default).min(self.levels);
+        level.get() as usize - 1
+    }
+}
+
 /// Settings that cannot be, or do not fit the model.
 #[derive(Debug, thiserror::Error)]
 #[error("the settings do not fit: {0}")]
-pub struct Misfit(String);
+pub struct Misfit(pub(crate) String);
 
 impl Serving {
     /// What holds for a model of these settings in a worker of that configuration.
     ///
     /// # Errors
-    /// [`Misfit`] where a device is named that this worker does not know.
+    /// [`Misfit`] where a device is named that this worker does not know, or settings contradict
+    /// those of the worker.
     pub(crate) fn new(own: &ModelSettings, worker: &WorkerConfig) -> Result<Self, Misfit> {
         let device = own.device.as_ref().map(|device| device.as_str().parse()).transpose();
-        let batching = &own.batching;
-        let queue = QueueConfig {
-            mode: batching.mode.unwrap_or(worker.batching.mode),
-            size_max: batching.size_max.unwrap_or(worker.batching.size_max),
-            delay_max: batching.delay_max.unwrap_or(worker.batching.delay_max),
-            dispatch_when_idle: batching
-                .dispatch_when_idle
-                .unwrap_or(worker.batching.dispatch_when_idle),
-            queue_requests_max: batching
-                .queue_requests_max
-                .map_or(worker.batching.queue_requests_max, NonZeroUsize::get),
-            queue_bytes_max: worker.batching.queue_bytes_max,
+        let sizes = |sizes: &[NonZeroUsize]| sizes.iter().map(|size| size.get()).collect();
+        let allowed_sizes: Vec<usize> = sizes(&own.batching.allowed_sizes);
+        let preferred_sizes: Vec<usize> = sizes(&own.batching.preferred_sizes);
+        let keeps = own.cache.enabled.unwrap_or(true) && worker.cache.entries > 0;
+        let bytes = worker.cache.bytes.as_u64();
+        let keeping = Keeping {
+            time_to_live: own.cache.time_to_live.or(worker.cache.time_to_live),
+            bytes: own.cache.bytes.map_or(bytes, |own| own.as_u64().min(bytes)),
         };
+        let sequences = own.sequences.as_ref().map(|own| SequenceServing {
+            idle_timeout: own.idle_timeout.unwrap_or(worker.sequences.idle_timeout),
+            count_max: own.count_max.unwrap_or(worker.sequences.count_max).get(),
+            states: own.state.clone(),
+        });
         Ok(Self {
             load: LoadOptions {
                 device: device.map_err(|error| Misfit(format!("{error}")))?,
@@ -59,26 +109,31 @@ impl Serving {
                 optimization: own.optimization.map_or_else(GraphOptimization::default, level),
                 ..LoadOptions::default()
             },
-            instances: own.instances.unwrap_or(worker.instances),
-            queue,
-            preferred_batch_sizes: batching
-                .preferred_sizes
-                .iter()
-                .map(|size| size.get() as u64)
-                .collect(),
-            keeps_answers: own.cache.unwrap_or(true) && worker.cache.entries > 0,
+            instances: own.instances.or(worker.instances),
+            pinning: own.pinning.unwrap_or(worker.pinning),
+            run_limit: own.run_limit.or(worker.run_limit),
+            queue: queue(&own.batching, &worker.batching)?,
+            preferred_batch_sizes: preferred_sizes.into_iter().map(|size| size as u64).collect(),
+            allowed_sizes,
+            keeping: keeps.then_some(keeping),
+            sequences,
             inputs: own.inputs.clone(),
             outputs: own.outputs.clone(),
             warmup: own.warmup.clone(),
         })
     }
 
+    /// The priorities that its requests may have.
+    pub(crate) fn priorities(&self) -> Priorities {
+        Priorities { levels: self.queue.priority_levels, default: self.queue.default_priority }
+    }
+
     /// Which requests may be given one answer.
     pub(crate) fn sharing(&self, deterministic: bool) -> Sharing {
-        match (deterministic, self.keeps_answers) {
+        match (deterministic, self.keeping) {
             (false, _) => Sharing::Nothing,
-            (true, true) => Sharing::Kept,
-            (true, false) => Sharing::InFlight,
+            (true, Some(_)) => Sharing::Kept,
+            (true, None) => Sharing::InFlight,
         }
     }
 
@@ -115,6 +170,33 @@ impl Serving {
         };
         Some(RowAxes { inputs: axes(&self.inputs, inputs), outputs: axes(&self.outputs, outputs) })
     }
+}
+
+/// How requests wait for a run and share it: the model's own settings over those of the worker.
+fn queue(own: &BatchingSettings, worker: &QueueConfig) -> Result<QueueConfig, Misfit> {
+    let levels = own.priority_levels.unwrap_or(worker.priority_levels);
+    if let Some(default) = own.default_priority.filter(|default| *default > levels) {
+        return Err(Misfit(format!(
+            "`batching.default_priority` is {default}, and there are {levels} levels"
+        )));
+    }
+    // A run of the largest allowed size must be possible, and none can be larger.
+    let largest = own.allowed_sizes.last().copied();
+    let size_max = own.size_max.or(largest).unwrap_or(worker.size_max);
+    Ok(QueueConfig {
+        mode: own.mode.unwrap_or(worker.mode),
+        size_max: largest.map_or(size_max, |largest| size_max.min(largest)),
+        delay_max: own.delay_max.unwrap_or(worker.delay_max),
+        dispatch_when_idle: own.dispatch_when_idle.unwrap_or(worker.dispatch_when_idle),
+        queue_requests_max: own
+            .queue_requests_max
+            .map_or(worker.queue_requests_max, NonZeroUsize::get),
+        queue_bytes_max: own.queue_bytes_max.unwrap_or(worker.queue_bytes_max),
+        priority_levels: levels,
+        // The worker's may have more levels than the model.
+        default_priority: own.default_priority.unwrap_or(worker.default_priority).min(levels),
+        target_latency: own.target_latency.or(worker.target_latency),
+    })
 }
 
 fn level(level: OptimizationLevel) -> GraphOptimization {
@@ -216,13 +298,63 @@ mod tests {
             "instances = 3\ndevice = \"cpu\"\ncache = false\noptimization = \"basic\"\n\
              [batching]\nsize_max = 5\ndelay_max = \"3ms\"",
         );
-        assert_eq!(serving.instances.get(), 3);
+        assert_eq!(serving.instances, NonZeroUsize::new(3));
         assert_eq!(serving.load.device, Some(inferring_backend::Device::Cpu));
         assert_eq!(serving.load.optimization, GraphOptimization::Basic);
         assert_eq!((serving.queue.size_max.get(), serving.queue.delay_max.as_millis()), (5, 3));
         assert_eq!(serving.queue.queue_requests_max, 4096, "the worker's, where nothing is said");
         assert_eq!(serving.sharing(true), Sharing::InFlight);
         assert_eq!(serving.sharing(false), Sharing::Nothing);
+    }
+
+    #[test]
+    fn a_model_has_its_own_priorities_sizes_and_share_of_the_cache() {
+        let worker = WorkerConfig {
+            instances: NonZeroUsize::new(2),
+            run_limit: Some(Duration::from_secs(9)),
+            ..WorkerConfig::default()
+        };
+        let serve = |text: &str| {
+            let settings = ModelSettings::from_toml(text).unwrap();
+            Serving::new(&settings, &worker)
+        };
+        let silent = serve("").unwrap();
+        assert_eq!((silent.instances, silent.run_limit), (worker.instances, worker.run_limit));
+        let bytes = worker.cache.bytes.as_u64();
+        assert_eq!(silent.keeping, Some(Keeping { time_to_live: None, bytes }));
+        assert_eq!(silent.sequences, None);
+        let own = serve(
+            "pinning = \"cores\"\nrun_limit = \"1s\"\n[cache]\ntime_to_live = \"2s\"\nbytes = 7\n\
+             [batching]\nallowed_sizes = [1, 64]\npriority_levels = 1\nqueue_bytes_max = 9\n\
+             target_latency = \"4ms\"\n\
+             [sequences]\ncount_max = 3\nstate = [{ input = \"h\", output = \"hN\" }]",
+        )
+        .unwrap();
+        assert_eq!((own.pinning, own.run_limit), (Pinning::Cores, Some(Duration::from_secs(1))));
+        let keeping = Keeping { time_to_live: Some(Duration::from_secs(2)), bytes: 7 };
+        assert_eq!(own.keeping, Some(keeping));
+        assert_eq!((own.queue.size_max.get(), own.allowed_sizes), (64, vec![1, 64]));
+        assert_eq!(own.queue.queue_bytes_max.as_u64(), 9);
+        assert_eq!(own.queue.target_latency, Some(Duration::from_millis(4)));
+        assert_eq!(own.queue.default_priority.get(), 1, "the worker's 2 is no level of it");
+        let sequences = own.sequences.unwrap();
+        assert_eq!((sequences.idle_timeout.as_secs(), sequences.count_max), (60, 3));
+        assert_eq!(serve("cache = false").unwrap().keeping, None);
+        let greedy = serve("[cache]\nbytes = \"1TiB\"").unwrap();
+        assert_eq!(greedy.keeping.unwrap().bytes, bytes, "within the worker's");
+        let sizes = serve("[batching]\nsize_max = 9\nallowed_sizes = [1, 4]").unwrap();
+        assert_eq!(sizes.queue.size_max.get(), 4, "no run is larger than is allowed");
+        let error = serve("[batching]\ndefault_priority = 4").unwrap_err().to_string();
+        assert!(error.contains("`batching.default_priority` is 4, and there are 3 levels"));
+    }
+
+    #[test]
+    fn a_request_has_the_class_of_its_priority_or_of_the_default() {
+        let number = |number| NonZeroU32::new(number).unwrap();
+        let priorities = Priorities { levels: number(3), default: number(2) };
+        for (stated, class) in [(None, 1), (Some(1), 0), (Some(3), 2), (Some(4), 2)] {
+            assert_eq!(priorities.class(stated.map(number)), class, "{stated:?}");
+        }
     }
 
     #[test]

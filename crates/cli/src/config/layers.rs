@@ -7,6 +7,7 @@ use figment::Figment;
 use figment::error::Kind;
 use figment::providers::{Env, Format, Serialized, Toml};
 use inferring_repository::UnknownKey;
+use inferring_worker::InvalidConfig;
 use serde::Serialize;
 
 use super::Config;
@@ -59,7 +60,11 @@ pub(crate) fn load(common: &Common, overrides: Overrides) -> anyhow::Result<Conf
     figment = figment
         .merge(Env::prefixed("INFERRING_").ignore(&["config"]).split("__"))
         .merge(overrides.with_common(common)?.0);
-    figment.extract().map_err(|error| explain(&error))
+    let config: Config = figment.extract().map_err(|error| explain(&error))?;
+    if let Err(InvalidConfig { key, problem }) = config.worker.check() {
+        bail!("setting `worker.{key}`: {problem}");
+    }
+    Ok(config)
 }
 
 fn file(path: &Path) -> anyhow::Result<impl figment::Provider + use<>> {
@@ -100,6 +105,8 @@ fn explain(error: &figment::Error) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::num::NonZeroUsize;
+    use std::time::Duration;
 
     use super::*;
 
@@ -153,6 +160,10 @@ mod tests {
         for (set, name) in [
             ("worker.batching.delay_max=20", "worker.batching.delay_max"),
             ("worker.batching.size_max=0", "worker.batching.size_max"),
+            ("worker.batching.default_priority=4", "worker.batching.default_priority"),
+            ("worker.instances=0", "worker.instances"),
+            ("worker.instances=some", "worker.instances"),
+            ("worker.pinning=sockets", "worker.pinning"),
             ("backend.device=gpu", "backend.device"),
             ("server.body_size_max=big", "server.body_size_max"),
         ] {
@@ -188,9 +199,14 @@ mod tests {
     #[test]
     fn what_is_shown_reads_back_as_it_was() {
         let (common, _) = common(None, &["worker.cache.time_to_live=5m", "server.threads=3"]);
-        let config = load(&common, Overrides::default()).unwrap();
+        let mut config = load(&common, Overrides::default()).unwrap();
+        assert_eq!(config.worker.instances, None);
         let text = toml::to_string(&config).unwrap();
         let read: Config = toml::from_str(&text).unwrap();
+        assert_eq!(read, config);
+        config.worker.instances = NonZeroUsize::new(4);
+        config.worker.run_limit = Some(Duration::from_secs(3));
+        let read: Config = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
         assert_eq!(read, config);
     }
 }

@@ -1,8 +1,14 @@
 //! How one model wants to be served, where it does not leave that to the worker.
 
+mod batching;
+mod cache;
+mod check;
 mod device;
+mod element;
 mod read;
+mod sequences;
 mod shapes;
+mod tensors;
 mod text;
 mod versions;
 mod warmup;
@@ -11,14 +17,20 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use inferring_types::{DataType, ModelVersion, ShapeSpec, VersionPolicy};
+use inferring_types::{ModelVersion, VersionPolicy};
 use serde::{Deserialize, Serialize};
 
+pub use self::batching::{BatchingMode, BatchingSettings};
+pub use self::cache::CacheSettings;
+pub use self::check::{INSTANCES_MAX, PRIORITY_LEVELS_MAX};
 pub use self::device::{DeviceName, InvalidDevice};
+pub use self::element::ElementValue;
+pub use self::sequences::{SequenceSettings, StateSettings};
 pub use self::shapes::BatchAxis;
 pub(crate) use self::shapes::RANK_MAX;
+pub use self::tensors::{PaddingSettings, TensorSettings};
 pub(crate) use self::versions::is_version;
-pub use self::warmup::{WarmupData, WarmupInput, WarmupSample, WarmupValue};
+pub use self::warmup::{WarmupData, WarmupInput, WarmupSample};
 use crate::relative_path::RelativePath;
 
 /// The settings of one model. What is absent is as the worker has it for all its models.
@@ -33,18 +45,24 @@ pub struct ModelSettings {
     /// Where the model runs.
     #[serde(with = "text::option", skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceName>,
-    /// Sessions, each with a thread of its own.
+    /// Runs that may go on beside each other, each on a thread of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instances: Option<NonZeroUsize>,
+    /// Whether those threads keep to cores of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pinning: Option<Pinning>,
+    /// How long a run may take; one that takes longer is ended.
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub run_limit: Option<Duration>,
     /// Threads that share the work of one run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intra_op_threads: Option<NonZeroUsize>,
     /// How far the graph is rewritten at load.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub optimization: Option<OptimizationLevel>,
-    /// Whether answers are kept for equal requests.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cache: Option<bool>,
+    /// Whether answers are kept for equal requests, how long, and how many bytes of them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cache: CacheSettings,
     /// Which versions are served.
     #[serde(with = "versions", skip_serializing_if = "Option::is_none")]
     pub versions: Option<VersionPolicy>,
@@ -60,46 +78,23 @@ pub struct ModelSettings {
     /// What the outputs are, by name; they are held against the model at load.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub outputs: BTreeMap<String, TensorSettings>,
+    /// How a model is served whose requests follow each other; absent for one without state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequences: Option<SequenceSettings>,
     /// Requests that are run before the model is served.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warmup: Vec<WarmupSample>,
 }
 
-/// How requests for one model share runs.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct BatchingSettings {
-    /// Whether rows of different requests may share a run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mode: Option<BatchingMode>,
-    /// Rows in one run at most.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub size_max: Option<NonZeroUsize>,
-    /// Numbers of rows at which a run need not wait for more, smallest first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub preferred_sizes: Vec<NonZeroUsize>,
-    /// How long a request may be held back for others to join it.
-    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
-    pub delay_max: Option<Duration>,
-    /// Whether an idle instance takes what is there at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dispatch_when_idle: Option<bool>,
-    /// Requests waiting at most.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub queue_requests_max: Option<NonZeroUsize>,
-}
-
-/// Whether rows of different requests may share a run.
+/// Where the threads that run a model may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum BatchingMode {
-    /// Where a check at load proves that rows do not influence each other.
+pub enum Pinning {
+    /// Wherever the system puts them.
     #[default]
-    Auto,
-    /// Yes, by declaration.
-    Rows,
-    /// No: every request runs alone.
-    Alone,
+    None,
+    /// Each on cores of its own.
+    Cores,
 }
 
 /// How far ONNX Runtime rewrites a graph at load.
@@ -114,21 +109,6 @@ pub enum OptimizationLevel {
     Extended,
     /// The layout of tensors is changed as well: all that ONNX Runtime can do.
     All,
-}
-
-/// What an input or output is said to be.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TensorSettings {
-    /// The element type.
-    #[serde(with = "text::option", skip_serializing_if = "Option::is_none")]
-    pub datatype: Option<DataType>,
-    /// The whole shape, the batch axis included.
-    #[serde(with = "shapes", skip_serializing_if = "Option::is_none")]
-    pub shape: Option<ShapeSpec>,
-    /// Along which axis rows of different requests are joined.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub batch_axis: Option<BatchAxis>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -11,12 +11,6 @@ use crate::plan::Note;
 use crate::text_format::{self, LENGTH_MAX};
 use crate::{json, triton};
 
-/// The most instances, and the most threads of each: beyond that somebody has mistyped.
-const THREADS_MAX: usize = 1024;
-
-/// The most runs before a model is served.
-const WARMUP_RUNS_MAX: u64 = 100_000;
-
 impl ModelSettings {
     /// Reads our own form, `config.toml`.
     ///
@@ -52,30 +46,6 @@ impl ModelSettings {
         check_length(text.len())?;
         let tree = json::parse(text)?;
         triton::interpret(&tree, triton::Spelling::Json, model)
-    }
-
-    /// Holds values against each other, and against what a machine has.
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        let wrong = |key: &str, problem: String| {
-            Err(ConfigError::Value { key: key.to_owned(), at: None, problem })
-        };
-        let threads = [("instances", self.instances), ("intra_op_threads", self.intra_op_threads)];
-        for (key, threads) in threads {
-            if threads.is_some_and(|threads| threads.get() > THREADS_MAX) {
-                return wrong(key, format!("more than {THREADS_MAX}"));
-            }
-        }
-        if let Some(size_max) = self.batching.size_max
-            && let Some(size) = self.batching.preferred_sizes.iter().find(|size| **size > size_max)
-        {
-            let problem = format!("{size} is more than `batching.size_max`, which is {size_max}");
-            return wrong("batching.preferred_sizes", problem);
-        }
-        let runs = self.warmup.iter().map(|sample| sample.count.map_or(1, |c| u64::from(c.get())));
-        if runs.sum::<u64>() > WARMUP_RUNS_MAX {
-            return wrong("warmup", format!("more than {WARMUP_RUNS_MAX} runs"));
-        }
-        Ok(())
     }
 }
 

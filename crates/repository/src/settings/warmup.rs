@@ -6,6 +6,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use inferring_types::DataType;
 use serde::{Deserialize, Serialize};
 
+use super::element::ElementValue;
 use super::text;
 use crate::relative_path::RelativePath;
 
@@ -52,21 +53,7 @@ pub enum WarmupData {
     /// element of BYTES behind its length in four bytes.
     File(RelativePath),
     /// These, in row-major order.
-    Values(Vec<WarmupValue>),
-}
-
-/// One element of a sample's input, as it is written.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum WarmupValue {
-    /// For BOOL.
-    Bool(bool),
-    /// For any number.
-    Integer(i64),
-    /// For floats.
-    Float(f64),
-    /// For BYTES.
-    Text(String),
+    Values(Vec<ElementValue>),
 }
 
 /// The form in `config.toml`, where the kind of data is told by the key that is there.
@@ -82,7 +69,7 @@ struct Written {
     #[serde(with = "text::option", skip_serializing_if = "Option::is_none")]
     file: Option<RelativePath>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    values: Option<Vec<WarmupValue>>,
+    values: Option<Vec<ElementValue>>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]

@@ -79,7 +79,7 @@ pub(crate) fn interpret(
     }
     settings.versions = version_policy(&root)?;
     if let Some(cache) = root.section("response_cache")? {
-        settings.cache = Some(cache.boolean("enable")?.unwrap_or(false));
+        settings.cache.enabled = Some(cache.boolean("enable")?.unwrap_or(false));
         cache.finish();
     }
     let rows = batching::read(&root, &mut settings.batching)?;

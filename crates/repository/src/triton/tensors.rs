@@ -60,7 +60,7 @@ fn tensor(section: &Section<'_>, rows: Rows) -> Result<TensorSettings, ConfigErr
         );
         reshape.finish();
     } else if dims.is_empty() {
-        return Ok(TensorSettings { datatype, shape: None, batch_axis: None });
+        return Ok(TensorSettings { datatype, ..TensorSettings::default() });
     }
     let mut dimensions = match rows {
         Rows::LeftOut => vec![Dimension::Dynamic(None)],
@@ -78,7 +78,8 @@ fn tensor(section: &Section<'_>, rows: Rows) -> Result<TensorSettings, ConfigErr
     };
     section.no_effect("is_shape_tensor", "only TensorRT has shape tensors");
     section.no_effect("is_non_linear_format_io", "only TensorRT has such formats");
-    Ok(TensorSettings { datatype, shape: Some(ShapeSpec::new(dimensions)), batch_axis })
+    let shape = Some(ShapeSpec::new(dimensions));
+    Ok(TensorSettings { datatype, shape, batch_axis, ..TensorSettings::default() })
 }
 
 fn dimension(located: &Located<'_>, section: &Section<'_>) -> Result<Dimension, ConfigError> {

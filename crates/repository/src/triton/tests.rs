@@ -63,7 +63,7 @@ fn a_usual_configuration_leaves_nothing_unsaid() {
     assert_eq!(settings.instances.unwrap().get(), 2);
     let versions = ["1", "3"].map(|v| v.parse().unwrap()).to_vec();
     assert_eq!(settings.versions, Some(VersionPolicy::Specific(versions)));
-    assert_eq!(settings.cache, Some(true));
+    assert_eq!(settings.cache.enabled, Some(true));
     assert_eq!(settings.optimization, Some(OptimizationLevel::Extended));
     assert_eq!(settings.file_name.as_ref().unwrap().as_str(), "net.onnx");
     assert_eq!(settings.intra_op_threads.unwrap().get(), 3);

@@ -8,6 +8,7 @@
 mod instance;
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use inferring_backend::{Backend, LoadError, LoadedModel};
@@ -117,7 +118,7 @@ impl Executor {
             batching: proof.batching,
         };
         let mut sessions = vec![first.session];
-        for _ in 1..serving.instances.get() {
+        for _ in 1..serving.instances.map_or(1, NonZeroUsize::get) {
             sessions.push(backend.load(&version.path, &serving.load)?.session);
         }
         let tenant = Tenant::new(serving.sharing(first.deterministic));

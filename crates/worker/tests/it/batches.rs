@@ -1,5 +1,6 @@
 //! Which requests share a run, and what is counted about it.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use inferring_backend::fake::FakeBackend;
@@ -121,7 +122,7 @@ async fn where_instances_do_not_take_at_once_a_batch_leaves_full_or_late() {
 
 #[tokio::test]
 async fn as_many_batches_run_at_once_as_there_are_instances() {
-    let config = WorkerConfig { instances: 3.try_into().unwrap(), ..queueing(size_max(1)) };
+    let config = WorkerConfig { instances: NonZeroUsize::new(3), ..queueing(size_max(1)) };
     let fixture = Fixture::with(&FakeBackend::new(), &config);
     fixture.engine.hold();
     let answers: Vec<_> = (0..5u8).map(|n| fixture.begin(row(f32::from(n)))).collect();
@@ -138,7 +139,7 @@ async fn as_many_batches_run_at_once_as_there_are_instances() {
 async fn a_full_lane_leaves_while_instances_wait_for_others() {
     for instances in [1, 2, 3] {
         let config = WorkerConfig {
-            instances: instances.try_into().unwrap(),
+            instances: NonZeroUsize::new(instances),
             ..queueing(QueueConfig {
                 dispatch_when_idle: false,
                 delay_max: 100 * PATIENCE,

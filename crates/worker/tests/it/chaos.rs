@@ -5,6 +5,7 @@
 //! A failure prints the seed; `INFERRING_TEST_SEED=<seed>` draws the same traffic and worker
 //! again (threads still interleave as they like).
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ fn random_config(random: &mut Rng) -> WorkerConfig {
         ..QueueConfig::default()
     };
     let cache = CacheConfig { entries: [0, 1, 20, 1000][random.usize(..4)], ..Default::default() };
-    let instances = random.usize(1..4).try_into().unwrap();
+    let instances = NonZeroUsize::new(random.usize(1..4));
     WorkerConfig { cache, instances, ..queueing(batching) }
 }
 

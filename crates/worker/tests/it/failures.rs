@@ -1,5 +1,7 @@
 //! Runs that fail: whose fault it is, and that nobody else pays for it.
 
+use std::num::NonZeroUsize;
+
 use bytes::Bytes;
 use inferring_backend::fake::FakeBackend;
 use inferring_types::{Blame, DataType, ErrorKind, InferenceService as _, ModelSelector, Tensor};
@@ -170,7 +172,7 @@ async fn an_input_that_once_ran_tells_a_bad_one_from_a_broken_engine() {
 #[tokio::test]
 async fn several_instances_outlive_each_others_failures() {
     let one_by_one = QueueConfig { size_max: 1.try_into().unwrap(), ..QueueConfig::default() };
-    let config = WorkerConfig { instances: 3.try_into().unwrap(), ..queueing(one_by_one) };
+    let config = WorkerConfig { instances: NonZeroUsize::new(3), ..queueing(one_by_one) };
     let fixture = Fixture::with(&FakeBackend::new(), &config);
     fixture.engine.hold();
     let answers: Vec<_> = (0..3u8).map(|n| fixture.begin(row(f32::from(n)))).collect();

@@ -1,5 +1,6 @@
 //! Deadlines, cancellation, overload, draining and the end.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -156,7 +157,7 @@ async fn a_draining_worker_says_so_and_still_answers() {
 async fn dropping_the_worker_ends_its_threads() {
     let backend = FakeBackend::new();
     let before = Arc::strong_count(&backend.control());
-    let config = WorkerConfig { instances: 4.try_into().unwrap(), ..WorkerConfig::default() };
+    let config = WorkerConfig { instances: NonZeroUsize::new(4), ..WorkerConfig::default() };
     let worker = start(&["one", "two"], &backend, &config);
     assert!(Arc::strong_count(&backend.control()) >= before + 8);
     drop(worker);
@@ -165,7 +166,7 @@ async fn dropping_the_worker_ends_its_threads() {
 
 #[test]
 fn what_cannot_be_served_is_refused_at_the_start() {
-    let config = WorkerConfig { instances: 2.try_into().unwrap(), ..WorkerConfig::default() };
+    let config = WorkerConfig { instances: NonZeroUsize::new(2), ..WorkerConfig::default() };
     let backend = FakeBackend::new();
     let start = |names: &[&str]| try_start(names, &backend, &config).map(|_| ());
     assert!(matches!(start(&[]), Err(StartError::NoModel(_))));
@@ -186,7 +187,7 @@ fn what_cannot_be_served_is_refused_at_the_start() {
 async fn no_wake_up_is_lost_between_requests_and_instances() {
     for instances in [1, 2, 4] {
         let config = WorkerConfig {
-            instances: instances.try_into().unwrap(),
+            instances: NonZeroUsize::new(instances),
             ..queueing(QueueConfig { size_max: 2.try_into().unwrap(), ..QueueConfig::default() })
         };
         let fixture = Fixture::with(&FakeBackend::new(), &config);
