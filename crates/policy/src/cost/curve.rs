@@ -1,0 +1,291 @@
+//! How long a run takes by its number of rows, learnt from runs.
+//!
+//! Each size of run has a window of its latest times. Between them a table is laid that says of
+//! *every* size what a run is expected to take (the median) and what it takes at most 19 times of
+//! 20; it never falls as rows are added, for a run that is measured faster than a smaller one was
+//! lucky, or the smaller one unlucky, and both are judged by their mean. Gaps between measured
+//! sizes are filled in a straight line, and beyond them the line is drawn on.
+//!
+//! A model whose host slows down threefold does so at every size, but only the sizes in use would
+//! notice. So the curve as a whole moves when several runs in a row agree that it should: what
+//! was known of each size is kept, in proportion.
+
+use std::time::{Duration, Instant};
+
+use inferring_types::CostPoint;
+
+use super::window::Window;
+use super::{Costs, Seconds, sizes};
+
+/// Runs that must agree before the whole curve moves.
+const WITNESSES: usize = 5;
+/// How far they must be off, either way.
+const DRIFT: f64 = 1.4;
+/// Of a run larger than any measured: how much of the known cost of a row another row adds. Too
+/// little is put right by the first such run; too much would never be found out.
+const OPTIMISM: f64 = 0.5;
+/// Throughput that is worth no larger batch.
+const WORTH: f64 = 0.98;
+
+#[derive(Debug)]
+pub(crate) struct Curve {
+    windows: Vec<Option<Box<Window>>>,
+    table: Vec<Entry>,
+    /// The size with the best throughput.
+    best: Entry,
+    fixed: Seconds,
+    runs: u64,
+    /// Of the latest runs, over all sizes: how long each took, in terms of what was expected.
+    ratios: [f32; WITNESSES],
+    /// Which runs those were.
+    witnesses: [u64; WITNESSES],
+    /// The runs since the curve was moved as a whole.
+    since_moved: u64,
+    learnt_at: Instant,
+}
+
+/// What is known of runs of one size.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Entry {
+    pub(crate) rows: usize,
+    expected: Seconds,
+    safe: Seconds,
+}
+
+impl Curve {
+    pub(crate) fn new(rows_max: usize, now: Instant) -> Self {
+        let sizes = sizes::index(rows_max) + 1;
+        let entry = |index| Entry { rows: sizes::rows(index), ..Entry::default() };
+        Self {
+            windows: (0..sizes).map(|_| None).collect(),
+            table: (0..sizes).map(entry).collect(),
+            best: entry(0),
+            fixed: 0.0,
+            runs: 0,
+            ratios: [1.0; WITNESSES],
+            witnesses: [0; WITNESSES],
+            since_moved: 0,
+            learnt_at: now,
+        }
+    }
+
+    /// A curve that supposes what `costs` says of rows of another size.
+    pub(crate) fn like(costs: &Costs<'_>, rows_max: usize, now: Instant) -> Self {
+        let mut curve = Self::new(rows_max, now);
+        for (index, window) in curve.windows.iter_mut().enumerate() {
+            if costs.curve.windows.get(index).is_some_and(Option::is_some) {
+                let rows = sizes::rows(index);
+                let supposed = Window::supposed(costs.expected(rows), costs.safe(rows));
+                *window = Some(Box::new(supposed));
+            }
+        }
+        curve.lay_out();
+        curve
+    }
+
+    pub(crate) fn learn(&mut self, rows: usize, time: Duration, now: Instant) {
+        // No run takes no time; a clock that says so is too coarse.
+        let mut seconds = time.as_secs_f64().max(1e-9);
+        let index = sizes::index(rows).min(self.windows.len() - 1);
+        if rows != sizes::rows(index) && self.runs > 0 {
+            // A table's place stands for its largest size.
+            seconds *= self.expected(sizes::rows(index)) / self.expected(rows);
+        }
+        self.runs += 1;
+        self.learnt_at = now;
+        let moved = self.testify(index, seconds);
+        let window = self.windows[index].get_or_insert_with(|| Box::new(Window::new()));
+        let changed = window.push(seconds, self.runs);
+        if moved || changed {
+            self.lay_out();
+        }
+    }
+
+    /// How long a run takes, half of the times.
+    pub(crate) fn expected(&self, rows: usize) -> Seconds {
+        self.read(rows, |entry| entry.expected)
+    }
+
+    /// How long it takes at most, 19 times of 20.
+    pub(crate) fn safe(&self, rows: usize) -> Seconds {
+        self.read(rows, |entry| entry.safe)
+    }
+
+    /// The part of a run's cost that does not depend on its rows.
+    pub(crate) fn fixed(&self) -> Seconds {
+        self.fixed
+    }
+
+    /// The luckiest of the latest runs: its time in terms of what was expected, at most 1.
+    pub(crate) fn luck(&self) -> f64 {
+        f64::from(self.ratios.iter().copied().fold(1.0, f32::min))
+    }
+
+    pub(crate) fn best(&self) -> Entry {
+        self.best
+    }
+
+    pub(crate) fn learnt_at(&self) -> Instant {
+        self.learnt_at
+    }
+
+    /// What is known of the sizes that have run.
+    pub(crate) fn points(&self) -> Vec<CostPoint> {
+        let known = self.windows.iter().zip(&self.table);
+        let known = known.filter_map(|(window, entry)| Some((window.as_ref()?, entry)));
+        let point = |(window, entry): (&Box<Window>, &Entry)| CostPoint {
+            rows: entry.rows as u64,
+            time: Duration::from_secs_f64(entry.safe),
+            runs: window.runs(),
+        };
+        known.map(point).collect()
+    }
+
+    fn read(&self, rows: usize, value: impl Fn(&Entry) -> Seconds) -> Seconds {
+        let rows = rows.max(1);
+        let index = sizes::index(rows);
+        let Some(entry) = self.table.get(index) else {
+            let last = self.table.last().expect("a table has a size at least");
+            return value(last) * rows as f64 / last.rows as f64;
+        };
+        if entry.rows == rows {
+            return value(entry);
+        }
+        let before = &self.table[index - 1];
+        between((before.rows, value(before)), (entry.rows, value(entry)), rows)
+    }
+
+    /// Takes a run's word for whether the curve as a whole is still right; moves it if not.
+    fn testify(&mut self, index: usize, seconds: Seconds) -> bool {
+        // A size that has hardly run says nothing: the line through it may be wrong by itself.
+        if self.windows[index]
+            .as_ref()
+            .is_none_or(|window| window.samples() < 3 && window.runs() > 0)
+            || self.table[index].expected <= 0.0
+        {
+            return false;
+        }
+        let witness = (self.since_moved % WITNESSES as u64) as usize;
+        self.ratios[witness] = (seconds / self.table[index].expected) as f32;
+        self.witnesses[witness] = self.runs;
+        self.since_moved += 1;
+        if self.since_moved < WITNESSES as u64 {
+            return false;
+        }
+        let mut sorted = self.ratios;
+        sorted.sort_unstable_by(f32::total_cmp);
+        let (low, median, high) = (sorted[1], sorted[WITNESSES / 2], sorted[WITNESSES - 2]);
+        if f64::from(low) < DRIFT && f64::from(high) > DRIFT.recip() {
+            return false;
+        }
+        let first_witness = self.witnesses.iter().copied().min().unwrap_or(self.runs);
+        for window in self.windows.iter_mut().flatten() {
+            window.rescale(first_witness, f64::from(median));
+        }
+        self.ratios = [1.0; WITNESSES];
+        self.since_moved = 0;
+        true
+    }
+
+    /// Lays the table through what the windows say.
+    fn lay_out(&mut self) {
+        self.fill(Window::median, |entry, value| entry.expected = value);
+        self.fill(Window::p95, |entry, value| entry.safe = value);
+        for entry in &mut self.table {
+            entry.safe = entry.safe.max(entry.expected);
+        }
+        let throughput = |entry: &Entry| entry.rows as f64 / entry.expected.max(1e-12);
+        let most = self.table.iter().map(throughput).fold(0.0, f64::max);
+        let best = self.table.iter().find(|entry| throughput(entry) >= WORTH * most);
+        self.best = *best.expect("the best is as good as the best");
+        let (one, two) = (self.expected(1), self.expected(2));
+        self.fixed = (2.0 * one - two).clamp(0.0, one);
+    }
+
+    fn fill(&mut self, value: impl Fn(&Window) -> Seconds, set: impl Fn(&mut Entry, Seconds)) {
+        let mut known: smallvec::SmallVec<[Known; 64]> = smallvec::SmallVec::new();
+        for (index, window) in self.windows.iter().enumerate() {
+            let Some(window) = window else { continue };
+            known.push(Known {
+                first: index,
+                last: index,
+                value: value(window),
+                weight: window.samples() as f64,
+            });
+            // Pool adjacent violators: the nearest table that never falls.
+            while let [.., before, after] = &mut known[..] {
+                if before.value <= after.value {
+                    break;
+                }
+                before.absorb(after);
+                known.pop();
+            }
+        }
+        let points = known.iter().flat_map(|pool| {
+            let first = (sizes::rows(pool.first), pool.value);
+            let last = (sizes::rows(pool.last), pool.value);
+            [Some(first), (last.0 != first.0).then_some(last)].into_iter().flatten()
+        });
+        let points: smallvec::SmallVec<[(usize, Seconds); 64]> = points.collect();
+        let (Some(&first), Some(&last)) = (points.first(), points.last()) else { return };
+        let mut after = 0;
+        for entry in &mut self.table {
+            while points.get(after).is_some_and(|point| point.0 < entry.rows) {
+                after += 1;
+            }
+            let value = match (after.checked_sub(1).map(|before| points[before]), points.get(after))
+            {
+                (_, Some(&point)) if point.0 == entry.rows => point.1,
+                (Some(before), Some(&after)) => between(before, after, entry.rows),
+                (None, _) => below(first, points.get(1).copied(), entry.rows),
+                (Some(_), None) => above(first, last, entry.rows),
+            };
+            set(entry, value);
+        }
+    }
+}
+
+/// Sizes that were measured, and judged alike.
+#[derive(Debug)]
+struct Known {
+    first: usize,
+    last: usize,
+    value: Seconds,
+    weight: f64,
+}
+
+impl Known {
+    fn absorb(&mut self, other: &Self) {
+        let weight = self.weight + other.weight;
+        self.value = (self.value * self.weight + other.value * other.weight) / weight;
+        self.weight = weight;
+        self.last = other.last;
+    }
+}
+
+type Point = (usize, Seconds);
+
+fn between(before: Point, after: Point, rows: usize) -> Seconds {
+    let share = (rows - before.0) as f64 / (after.0 - before.0) as f64;
+    before.1 + share * (after.1 - before.1)
+}
+
+/// A smaller run than any measured: the line is drawn on, but a row alone costs no less than one
+/// among others.
+fn below(first: Point, second: Option<Point>, rows: usize) -> Seconds {
+    let slope = second.map_or(0.5 * first.1 / first.0 as f64, |second| {
+        (second.1 - first.1) / (second.0 - first.0) as f64
+    });
+    let drawn = first.1 - slope * (first.0 - rows) as f64;
+    drawn.max(first.1 * rows as f64 / first.0 as f64)
+}
+
+/// A larger run than any measured.
+fn above(first: Point, last: Point, rows: usize) -> Seconds {
+    let slope = if last.0 > first.0 {
+        (last.1 - first.1) / (last.0 - first.0) as f64
+    } else {
+        OPTIMISM * last.1 / last.0 as f64
+    };
+    last.1 + slope * (rows - last.0) as f64
+}

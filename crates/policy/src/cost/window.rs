@@ -1,0 +1,147 @@
+//! The latest times of runs of one size, and what they say together.
+
+use super::Seconds;
+
+/// How many times are kept. Few, so that a model that changes is noticed; enough that one run in
+/// twenty is one at least.
+const SAMPLES: usize = 32;
+
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    seconds: f32,
+    /// Which run of the curve it was.
+    run: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Window {
+    samples: Vec<Sample>,
+    next: usize,
+    /// How many there have been.
+    runs: u64,
+    median: Seconds,
+    p95: Seconds,
+}
+
+impl Window {
+    pub(super) fn new() -> Self {
+        Self { samples: Vec::with_capacity(SAMPLES), next: 0, runs: 0, median: 0.0, p95: 0.0 }
+    }
+
+    /// Nothing has run, but it would probably take this long.
+    pub(super) fn supposed(seconds: Seconds, safe: Seconds) -> Self {
+        let mut window = Self::new();
+        window.samples.push(Sample { seconds: seconds as f32, run: 0 });
+        (window.median, window.p95, window.next) = (seconds, safe, 1);
+        window
+    }
+
+    /// Whether what it says has changed.
+    pub(super) fn push(&mut self, seconds: Seconds, run: u64) -> bool {
+        let sample = Sample { seconds: seconds as f32, run };
+        if self.runs == 0 {
+            // What was supposed is known now.
+            self.samples.clear();
+            self.next = 0;
+        }
+        if self.samples.len() < SAMPLES {
+            self.samples.push(sample);
+        } else {
+            self.samples[self.next % SAMPLES] = sample;
+        }
+        self.next = (self.next + 1) % SAMPLES;
+        self.runs += 1;
+        // One of many changes little; so a full window is sorted only now and then.
+        (self.runs < SAMPLES as u64 || self.runs.is_multiple_of(4)) && self.sum_up()
+    }
+
+    /// Runs before that one would take `factor` times as long now.
+    pub(super) fn rescale(&mut self, before: u64, factor: f64) {
+        for sample in &mut self.samples {
+            if sample.run < before {
+                sample.seconds *= factor as f32;
+            }
+        }
+        if self.runs == 0 {
+            self.median *= factor;
+            self.p95 *= factor;
+        } else {
+            self.sum_up();
+        }
+    }
+
+    pub(super) fn runs(&self) -> u64 {
+        self.runs
+    }
+
+    /// How many times it judges by.
+    pub(super) fn samples(&self) -> usize {
+        self.samples.len()
+    }
+
+    pub(super) fn median(&self) -> Seconds {
+        self.median
+    }
+
+    pub(super) fn p95(&self) -> Seconds {
+        self.p95
+    }
+
+    fn sum_up(&mut self) -> bool {
+        let mut sorted = [0_f32; SAMPLES];
+        let count = self.samples.len();
+        for (place, sample) in sorted.iter_mut().zip(&self.samples) {
+            *place = sample.seconds;
+        }
+        let sorted = &mut sorted[..count];
+        sorted.sort_unstable_by(f32::total_cmp);
+        let median = Seconds::from(sorted[(count - 1) / 2]);
+        let p95 = Seconds::from(sorted[(count * 95).div_ceil(100) - 1]);
+        let changed = differs(median, self.median) || differs(p95, self.p95);
+        if changed {
+            (self.median, self.p95) = (median, p95);
+        }
+        changed
+    }
+}
+
+/// By more than is worth the trouble.
+fn differs(one: Seconds, other: Seconds) -> bool {
+    (one - other).abs() > 0.01 * other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_runs_count() {
+        let mut window = Window::new();
+        for run in 0..100 {
+            window.push(1.0 + run as f64 / 100.0, run);
+        }
+        assert!((window.median() - 1.83).abs() < 0.03, "{}", window.median());
+        assert!((window.p95() - 1.98).abs() < 0.03, "{}", window.p95());
+        assert_eq!((window.runs(), window.samples()), (100, 32));
+    }
+
+    #[test]
+    fn what_was_supposed_gives_way_to_what_was_measured() {
+        let mut window = Window::supposed(5.0, 6.0);
+        assert_eq!((window.median(), window.p95(), window.runs()), (5.0, 6.0, 0));
+        window.rescale(1, 2.0);
+        assert_eq!((window.median(), window.p95()), (10.0, 12.0));
+        assert!(window.push(1.0, 7));
+        assert_eq!((window.median(), window.p95(), window.runs()), (1.0, 1.0, 1));
+    }
+
+    #[test]
+    fn only_runs_before_the_change_are_rescaled() {
+        let mut window = Window::new();
+        for (run, seconds) in [(0, 1.0), (1, 1.0), (2, 1.0), (3, 3.0), (4, 3.0)] {
+            window.push(seconds, run);
+        }
+        window.rescale(3, 3.0);
+        assert_eq!((window.median(), window.p95()), (3.0, 3.0));
+    }
+}

@@ -1,0 +1,149 @@
+//! Whether a job that comes now can be answered in time.
+//!
+//! Whoever cannot is told so at once: it may go elsewhere while there is time, and does not take
+//! from others what it cannot use itself. The estimate leans to admitting. A job that is admitted
+//! and turns out to be late is dropped before it runs and has cost nothing but a place; one that
+//! is refused by mistake is lost.
+
+use std::hash::Hash;
+use std::time::{Duration, Instant};
+
+use super::dispatch::seconds;
+use super::{Scheduler, Work};
+use crate::cost::{Class, Costs, Seconds};
+
+/// What is known of the costs of rows is doubted when it is as old as this: then one job that
+/// would be refused for it is let through to find out. Else a model that was slow once and refused
+/// everybody would never learn that it is fast again.
+const TRUST: Duration = Duration::from_secs(1);
+
+/// Why a job is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The scheduler is closed.
+    Closed,
+    /// As many jobs or bytes wait as may.
+    Full {
+        /// Jobs that wait.
+        requests: usize,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// There is too much to be done before it.
+    Late {
+        /// How long it would take, the waiting included.
+        needed: Duration,
+        /// How long it has.
+        remaining: Duration,
+        /// After how long another try is reckoned to succeed.
+        retry_after: Duration,
+    },
+    /// It would take longer than it has even if it were alone.
+    Hopeless {
+        /// How long it would take.
+        needed: Duration,
+        /// How long it has.
+        remaining: Duration,
+    },
+}
+
+/// A job that was not taken, and why.
+#[derive(Debug)]
+pub struct Refused<J> {
+    /// The job, given back.
+    pub job: J,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+/// A job that is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Admission {
+    pub(super) probe: bool,
+}
+
+impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
+    pub(super) fn admit(&mut self, work: &Work<K>, now: Instant) -> Result<Admission, Refusal> {
+        let (requests, bytes) = (self.waiting.requests, self.waiting.bytes);
+        if self.closed {
+            return Err(Refusal::Closed);
+        }
+        // An empty queue takes any one job: there is no point in refusing now what would be
+        // refused for ever.
+        if requests > 0
+            && (requests >= self.config.requests_max
+                || bytes.saturating_add(work.bytes) > self.config.bytes_max)
+        {
+            return Err(Refusal::Full { requests, bytes });
+        }
+        let remaining = work.deadline.saturating_duration_since(now);
+        let class = Class::of(work.row_bytes);
+        let Some(costs) = self.costs.of(class) else {
+            return if remaining.is_zero() {
+                Err(Refusal::Hopeless { needed: Duration::ZERO, remaining })
+            } else {
+                Ok(Admission { probe: false })
+            };
+        };
+        let rows = self.config.run_rows(work.rows);
+        let alone = seconds(costs.fastest(rows));
+        if remaining.is_zero() || (alone > remaining && self.trusts(costs, now)) {
+            return Err(Refusal::Hopeless { needed: alone, remaining });
+        }
+        let probe = alone > remaining;
+        let wait = self.wait(work, costs, now);
+        let needed = seconds(wait + costs.fastest(rows));
+        if needed > remaining && wait > 0.0 {
+            let over = needed - remaining;
+            let retry_after = over.max(alone);
+            return Err(Refusal::Late { needed, remaining, retry_after });
+        }
+        if probe {
+            self.probed_at = Some(now);
+        }
+        Ok(Admission { probe })
+    }
+
+    /// Whether costs were measured recently, or are just being measured.
+    pub(super) fn trusts(&self, costs: Costs<'_>, now: Instant) -> bool {
+        let known =
+            self.probed_at.map_or(costs.learnt_at(), |probed| probed.max(costs.learnt_at()));
+        let often = seconds(20.0 * costs.expected(1));
+        now.saturating_duration_since(known) < TRUST.max(often)
+    }
+
+    /// How long a job waits for what goes before it.
+    fn wait(&self, work: &Work<K>, costs: Costs<'_>, now: Instant) -> Seconds {
+        let instances = self.config.instances.max(1);
+        let idle = instances.saturating_sub(self.runs.count());
+        if idle > 0 && self.waiting.requests == 0 {
+            return 0.0;
+        }
+        let class = work.class.min(self.classes.count() - 1);
+        let due = self.due(work.enqueued, work.deadline);
+        let mut ahead = 0;
+        for &lane in self.lanes.active() {
+            let queues = &self.lanes.get(lane).queues;
+            ahead += queues[..class].iter().map(super::queue::Queue::rows).sum::<usize>();
+            ahead += queues[class].rows_before(due);
+        }
+        // It need not wait for those it shares its run with.
+        let best = costs.best();
+        let ahead = (ahead + work.rows).saturating_sub(best.rows) as f64;
+        let busy = if idle > 0 { 0.0 } else { self.runs.remaining(now) };
+        (busy + ahead / best.throughput) / instances as f64
+    }
+
+    /// How long the jobs that wait, and those that run, will take.
+    #[must_use]
+    pub fn backlog(&self, now: Instant) -> Duration {
+        let of_lane = |&lane: &usize| {
+            let lane = self.lanes.get(lane);
+            let costs = self.costs.of(lane.cost_class);
+            costs.map_or(0.0, |costs| lane.rows() as f64 / costs.best().throughput)
+        };
+        let waiting: Seconds = self.lanes.active().iter().map(of_lane).sum();
+        let busy = self.runs.remaining(now);
+        seconds((waiting + busy) / self.config.instances.max(1) as f64)
+    }
+}

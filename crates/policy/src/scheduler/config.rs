@@ -1,0 +1,113 @@
+//! What can be set about a scheduler.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// How a model's jobs become batches. The default is for any model: it learns what it needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchedulerConfig {
+    /// The most rows in one run; a single job that is bigger runs alone.
+    pub rows_max: usize,
+    /// Rows that need not wait for more, though more would have room.
+    pub rows_enough: usize,
+    /// Runs have exactly one of these numbers of rows, the rest of it padding; any number where
+    /// empty. In ascending order.
+    pub allowed: Vec<usize>,
+    /// The longest that a job waits for company.
+    pub delay_max: Duration,
+    /// Whether an idle instance runs what there is, as far as that is wise. If not, jobs wait
+    /// until there are `rows_enough`, or `delay_max` has passed, or one of them would be late.
+    pub dispatch_when_idle: bool,
+    /// Levels of priority.
+    pub classes: NonZeroUsize,
+    /// Within which time answers should come. Batches are planned so; nothing is dropped for it.
+    pub target: Option<Duration>,
+    /// Jobs that may wait.
+    pub requests_max: usize,
+    /// Bytes of jobs that may wait.
+    pub bytes_max: u64,
+    /// Runs that may overlap.
+    pub instances: usize,
+}
+
+impl Default for SchedulerConfig {
+    fn default() -> Self {
+        Self {
+            rows_max: 32,
+            rows_enough: 32,
+            allowed: Vec::new(),
+            delay_max: Duration::from_millis(20),
+            dispatch_when_idle: true,
+            classes: NonZeroUsize::MIN,
+            target: None,
+            requests_max: 4096,
+            bytes_max: 512 << 20,
+            instances: 1,
+        }
+    }
+}
+
+impl SchedulerConfig {
+    /// The most rows in one run, by either bound.
+    pub(super) fn rows_max(&self) -> usize {
+        let allowed = self.allowed.last().copied().unwrap_or(usize::MAX);
+        self.rows_max.min(allowed).max(1)
+    }
+
+    pub(super) fn rows_enough(&self) -> usize {
+        self.rows_enough.min(self.rows_max()).max(1)
+    }
+
+    /// How many rows a run has that is for `rows`: itself, or the next allowed number. A job of
+    /// more than any allowed number runs as it is.
+    pub(super) fn run_rows(&self, rows: usize) -> usize {
+        let next = self.allowed.partition_point(|&allowed| allowed < rows);
+        self.allowed.get(next).copied().unwrap_or(rows)
+    }
+
+    /// The sizes of batch worth a thought, when there are `most` rows: each up to 64, powers of
+    /// two beyond, and all there is.
+    pub(super) fn sizes(&self, most: usize) -> impl Iterator<Item = usize> {
+        let mut next = 1;
+        std::iter::from_fn(move || {
+            if next > most {
+                return None;
+            }
+            let size = next;
+            next = if size < 64 { size + 1 } else { size * 2 };
+            if size < most && next > most {
+                next = most;
+            } else if size == most {
+                next = usize::MAX;
+            }
+            Some(size)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_worth_a_thought_end_with_all_there_is() {
+        let config = SchedulerConfig::default();
+        for (most, expected) in
+            [(0, vec![]), (1, vec![1]), (3, vec![1, 2, 3]), (64, (1..=64).collect())]
+        {
+            assert_eq!(config.sizes(most).collect::<Vec<_>>(), expected);
+        }
+        let sizes: Vec<_> = config.sizes(300).skip(62).collect();
+        assert_eq!(sizes, [63, 64, 128, 256, 300]);
+    }
+
+    #[test]
+    fn runs_have_an_allowed_number_of_rows() {
+        let config = SchedulerConfig { allowed: vec![1, 4, 8], ..SchedulerConfig::default() };
+        for (rows, expected) in [(1, 1), (2, 4), (4, 4), (5, 8), (8, 8), (9, 9)] {
+            assert_eq!(config.run_rows(rows), expected);
+        }
+        assert_eq!(config.rows_max(), 8);
+        assert_eq!(SchedulerConfig::default().run_rows(7), 7);
+    }
+}

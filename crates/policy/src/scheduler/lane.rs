@@ -1,0 +1,140 @@
+//! Lanes: jobs that may share a run, by class of priority and by when they are due.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use super::jobs::{JobId, Jobs};
+use super::queue::Queue;
+use crate::cost::Class;
+
+/// Lanes without jobs that are kept for what is known of them.
+const EMPTY_MAX: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Lane<K> {
+    key: K,
+    /// By class.
+    pub(super) queues: SmallVec<[Queue; 2]>,
+    /// As the jobs came; those that have left since are still in it, but never first.
+    came: VecDeque<(JobId, Instant)>,
+    pub(super) cost_class: Class,
+    /// Where it is on the list of lanes with jobs.
+    active: Option<usize>,
+}
+
+impl<K> Lane<K> {
+    pub(super) fn rows(&self) -> usize {
+        self.queues.iter().map(Queue::rows).sum()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queues.iter().all(Queue::is_empty)
+    }
+
+    pub(super) fn came(&mut self, id: JobId, at: Instant) {
+        self.came.push_back((id, at));
+    }
+
+    /// When the job came that has waited longest.
+    pub(super) fn oldest<J>(&mut self, jobs: &Jobs<J>) -> Option<Instant> {
+        while let Some((id, at)) = self.came.front() {
+            if jobs.place(*id).is_some() {
+                return Some(*at);
+            }
+            self.came.pop_front();
+        }
+        None
+    }
+}
+
+/// The lanes of a model, found by key.
+#[derive(Debug)]
+pub(super) struct Lanes<K> {
+    by_key: HashMap<K, usize>,
+    lanes: Vec<Option<Lane<K>>>,
+    free: Vec<usize>,
+    active: Vec<usize>,
+}
+
+impl<K: Eq + Hash + Clone> Lanes<K> {
+    pub(super) fn new() -> Self {
+        Self { by_key: HashMap::new(), lanes: Vec::new(), free: Vec::new(), active: Vec::new() }
+    }
+
+    /// The lane of that key, which is about to get a job.
+    pub(super) fn enter(&mut self, key: K, cost_class: Class, classes: usize) -> usize {
+        let index = match self.by_key.get(&key) {
+            Some(&index) => index,
+            None => {
+                let queues = (0..classes).map(|_| Queue::default()).collect();
+                self.add(Lane { key, queues, came: VecDeque::new(), cost_class, active: None })
+            }
+        };
+        let active = self.active.len();
+        let lane = self.get_mut(index);
+        lane.cost_class = lane.cost_class.max(cost_class);
+        if lane.active.is_none() {
+            lane.active = Some(active);
+            self.active.push(index);
+        }
+        index
+    }
+
+    /// Takes it off the list of lanes with jobs if it has none.
+    pub(super) fn leave_if_empty(&mut self, index: usize) {
+        let lane = self.get_mut(index);
+        if !lane.is_empty() {
+            return;
+        }
+        lane.came.clear();
+        let Some(place) = lane.active.take() else { return };
+        self.active.swap_remove(place);
+        if let Some(&moved) = self.active.get(place) {
+            self.get_mut(moved).active = Some(place);
+        }
+        if self.by_key.len() > self.active.len() + EMPTY_MAX {
+            self.forget_empty();
+        }
+    }
+
+    pub(super) fn get(&self, index: usize) -> &Lane<K> {
+        self.lanes[index].as_ref().expect("a lane with jobs is not forgotten")
+    }
+
+    pub(super) fn get_mut(&mut self, index: usize) -> &mut Lane<K> {
+        self.lanes[index].as_mut().expect("a lane with jobs is not forgotten")
+    }
+
+    /// The lanes with jobs.
+    pub(super) fn active(&self) -> &[usize] {
+        &self.active
+    }
+
+    fn add(&mut self, lane: Lane<K>) -> usize {
+        let key = lane.key.clone();
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.lanes[index] = Some(lane);
+                index
+            }
+            None => {
+                self.lanes.push(Some(lane));
+                self.lanes.len() - 1
+            }
+        };
+        self.by_key.insert(key, index);
+        index
+    }
+
+    fn forget_empty(&mut self) {
+        for (index, slot) in self.lanes.iter_mut().enumerate() {
+            if let Some(lane) = slot.take_if(|lane| lane.active.is_none()) {
+                self.by_key.remove(&lane.key);
+                self.free.push(index);
+            }
+        }
+    }
+}

@@ -1,0 +1,478 @@
+//! Which of the jobs that wait for a model run next, how many together, and which are refused.
+//!
+//! ```text
+//!            offer                          next                    ended
+//!  job ───────────────▶ a lane's queue ─────────────▶ a batch runs ───────▶ its cost is learnt
+//!        │ refused                        │ late, unwanted
+//!        ▼                                ▼
+//! ```
+//!
+//! Jobs that may share a run wait in one *lane*; within it, earliest deadline first, in classes of
+//! priority ([`classes`]). An instance that is idle asks for the [`next`](Scheduler::next) batch;
+//! how large that is follows from what runs of this model were found to cost and from how much
+//! is there to do ([`dispatch`]), with nothing to set by hand. What cannot be done in time is
+//! refused when it comes ([`admission`]) or, when that shows later, dropped before it runs.
+//!
+//! All is plain data and `now` is an argument. Who owns a scheduler guards it and sleeps.
+
+mod admission;
+mod classes;
+mod config;
+mod dispatch;
+mod jobs;
+mod lane;
+mod queue;
+mod runs;
+#[cfg(test)]
+mod tests;
+
+use std::hash::Hash;
+use std::time::{Duration, Instant};
+
+use inferring_types::CostCurve;
+
+pub use admission::{Refusal, Refused};
+use classes::Classes;
+pub use config::SchedulerConfig;
+use dispatch::{Plan, Situation, later, plan, seconds};
+pub use jobs::JobId;
+use jobs::{Jobs, Place};
+use lane::Lanes;
+use queue::Entry;
+pub use runs::RunId;
+use runs::Runs;
+
+use crate::arrivals::Arrivals;
+use crate::cost::{Class, CostModel};
+
+/// What a scheduler must know of a job.
+#[derive(Debug, Clone, Copy)]
+pub struct Work<K> {
+    /// Jobs of equal lane may share a run.
+    pub lane: K,
+    /// How many rows it has.
+    pub rows: usize,
+    /// Bytes of one row, over all inputs.
+    pub row_bytes: u64,
+    /// Bytes of all its inputs.
+    pub bytes: u64,
+    /// Its priority: 0 is the most urgent; more than there are counts as the last.
+    pub class: usize,
+    /// When it came.
+    pub enqueued: Instant,
+    /// After which nobody waits for the answer.
+    pub deadline: Instant,
+}
+
+/// Why a batch leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DispatchReason {
+    /// It cannot grow, or need not.
+    Full,
+    /// There is an instance with nothing else to do.
+    Idle,
+    /// A larger or later one would come too late for the first of its jobs.
+    Deadline,
+    /// Its oldest job has waited for company as long as it may.
+    Delay,
+}
+
+/// What an idle instance gets.
+#[derive(Debug)]
+pub struct Next<J> {
+    /// What it does.
+    pub step: Step<J>,
+    /// Jobs that nobody wants any more.
+    pub dropped: Vec<J>,
+    /// Jobs that cannot be done in time any more.
+    pub late: Vec<J>,
+}
+
+/// What an idle instance does.
+#[derive(Debug)]
+pub enum Step<J> {
+    /// Run these.
+    Run(Batch<J>),
+    /// Ask again when a job comes, at this moment at the latest.
+    WaitUntil(Instant),
+    /// Ask again when a job comes.
+    Nothing,
+}
+
+/// Jobs to be run together.
+#[derive(Debug)]
+pub struct Batch<J> {
+    /// By which its end is told.
+    pub run: RunId,
+    /// At least one.
+    pub jobs: Vec<J>,
+    /// Rows of all jobs.
+    pub rows: usize,
+    /// Rows of the run, padding included.
+    pub run_rows: usize,
+    /// Why it leaves now and is as large as it is.
+    pub reason: DispatchReason,
+    /// Whether there are other jobs that another idle instance may run.
+    pub more: bool,
+}
+
+/// What waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Jobs.
+    pub requests: usize,
+    /// Their rows.
+    pub rows: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// The jobs that wait for one model. `K` says which may share a run, `J` is what is to be done.
+#[derive(Debug)]
+pub struct Scheduler<K, J> {
+    config: SchedulerConfig,
+    costs: CostModel,
+    lanes: Lanes<K>,
+    jobs: Jobs<J>,
+    classes: Classes,
+    runs: Runs,
+    arrivals: Arrivals,
+    waiting: Waiting,
+    /// When a job was last let through in doubt.
+    probed_at: Option<Instant>,
+    closed: bool,
+}
+
+impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
+    /// A scheduler without jobs that has learnt nothing yet.
+    #[must_use]
+    pub fn new(config: SchedulerConfig) -> Self {
+        Self {
+            costs: CostModel::new(config.rows_max()),
+            lanes: Lanes::new(),
+            jobs: Jobs::new(),
+            classes: Classes::new(config.classes.get()),
+            runs: Runs::default(),
+            arrivals: Arrivals::new(ARRIVALS_MEMORY),
+            waiting: Waiting::default(),
+            probed_at: None,
+            closed: false,
+            config,
+        }
+    }
+
+    /// A job comes.
+    ///
+    /// # Errors
+    /// It cannot be answered in time, or there is no room for it; see [`Refusal`].
+    pub fn offer(&mut self, work: Work<K>, job: J, now: Instant) -> Result<JobId, Refused<J>> {
+        self.arrivals.count(work.rows, now);
+        let admission = match self.admit(&work, now) {
+            Ok(admission) => admission,
+            Err(refusal) => return Err(Refused { job, refusal }),
+        };
+        let class = work.class.min(self.classes.count() - 1);
+        let due = self.due(work.enqueued, work.deadline);
+        let cost_class = Class::of(work.row_bytes);
+        let lane = self.lanes.enter(work.lane, cost_class, self.classes.count());
+        let id = self.jobs.insert(jobs::Waiting {
+            job,
+            rows: work.rows,
+            bytes: work.bytes,
+            lane,
+            class,
+            enqueued: work.enqueued,
+            due,
+            deadline: work.deadline,
+            probe: admission.probe,
+        });
+        self.lanes.get_mut(lane).came(id, work.enqueued);
+        self.enqueue(id.place());
+        self.waiting.requests += 1;
+        self.waiting.rows += work.rows;
+        self.waiting.bytes += work.bytes;
+        Ok(id)
+    }
+
+    /// An instance is idle and asks what to do. Of the jobs it would get, those that are not
+    /// `wanted` are given out apart.
+    pub fn next(&mut self, now: Instant, mut wanted: impl FnMut(&mut J) -> bool) -> Next<J> {
+        let mut next = Next { step: Step::Nothing, dropped: Vec::new(), late: Vec::new() };
+        loop {
+            self.drop_late(now, &mut next.late);
+            let (lane, class, rows, reason) = match self.choose(now) {
+                Choice::Run { lane, class, rows, reason } => (lane, class, rows, reason),
+                Choice::WaitUntil(moment) => {
+                    next.step = Step::WaitUntil(moment);
+                    return next;
+                }
+                Choice::Nothing => return next,
+            };
+            let batch = self.take(lane, class, rows, reason, now, &mut wanted, &mut next);
+            // All that were taken may have been unwanted; then another lane may have work.
+            if let Some(batch) = batch {
+                next.step = Step::Run(batch);
+                return next;
+            }
+        }
+    }
+
+    /// A run has ended after that time; without one if it failed or was interrupted, so that it
+    /// says nothing about the next.
+    pub fn ended(&mut self, run: RunId, time: Option<Duration>, now: Instant) {
+        let Some(run) = self.runs.end(run) else { return };
+        if let Some(time) = time {
+            self.costs.learn(run.cost_class, run.rows, time, now);
+        }
+    }
+
+    /// A run that was not handed out here took that long, as at warm-up.
+    pub fn learn(&mut self, row_bytes: u64, rows: usize, time: Duration, now: Instant) {
+        self.costs.learn(Class::of(row_bytes), rows, time, now);
+    }
+
+    /// Somebody else waits for that job too: it is as urgent as either asks for, and of use until
+    /// the later of both deadlines. Nothing happens if it has left the queue.
+    pub fn expedite(&mut self, id: JobId, class: usize, deadline: Instant) {
+        let Some(place) = self.jobs.place(id) else { return };
+        self.dequeue(place);
+        let due_in = self.config.target;
+        let waiting = self.jobs.get_mut(place);
+        waiting.class = waiting.class.min(class);
+        waiting.due = waiting.due.min(due(due_in, waiting.enqueued, deadline));
+        waiting.deadline = waiting.deadline.max(deadline);
+        self.enqueue(place);
+    }
+
+    /// From now on every job is refused; those that wait are handed out without delay.
+    pub fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// Whether it was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether no job waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.waiting.requests == 0
+    }
+
+    /// What waits.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        self.waiting
+    }
+
+    /// What runs of this model were found to cost, by size of row.
+    #[must_use]
+    pub fn curves(&self) -> Vec<CostCurve> {
+        self.costs.curves()
+    }
+
+    /// Drops what is first in its queue and can no longer be done in time.
+    fn drop_late(&mut self, now: Instant, late: &mut Vec<J>) {
+        let mut index = 0;
+        while let Some(&lane) = self.lanes.active().get(index) {
+            for class in 0..self.classes.count() {
+                while let Some(head) = self.lanes.get(lane).queues[class].head().copied() {
+                    match self.fate(head.place, now) {
+                        Fate::InTime => break,
+                        Fate::Overdue => self.postpone(head.place),
+                        Fate::Late => {
+                            self.dequeue(head.place);
+                            late.push(self.remove(head.place));
+                        }
+                    }
+                }
+            }
+            self.lanes.leave_if_empty(lane);
+            // A lane that left the list has given its place to another one.
+            if self.lanes.active().get(index) == Some(&lane) {
+                index += 1;
+            }
+        }
+    }
+
+    fn fate(&self, place: Place, now: Instant) -> Fate {
+        let waiting = self.jobs.get(place);
+        if waiting.deadline <= now {
+            return Fate::Late;
+        }
+        let costs = self.costs.of(self.lanes.get(waiting.lane).cost_class);
+        let rows = self.config.run_rows(waiting.rows);
+        let ends = later(now, seconds(costs.map_or(0.0, |costs| costs.fastest(rows))));
+        let known = !waiting.probe && costs.is_some_and(|costs| self.trusts(costs, now));
+        if ends <= waiting.due {
+            Fate::InTime
+        } else if ends > waiting.deadline && known {
+            Fate::Late
+        } else if waiting.due < waiting.deadline {
+            Fate::Overdue
+        } else {
+            Fate::InTime
+        }
+    }
+
+    /// It will not be answered when it should be; from now on it counts when it must.
+    fn postpone(&mut self, place: Place) {
+        self.dequeue(place);
+        let waiting = self.jobs.get_mut(place);
+        waiting.due = waiting.deadline;
+        self.enqueue(place);
+    }
+
+    /// Among the lanes with work of the class whose turn it is, the one that is due first.
+    fn choose(&mut self, now: Instant) -> Choice {
+        let mut wait: Option<Instant> = None;
+        let mut passed_over: Vec<(usize, usize)> = Vec::new();
+        loop {
+            let lanes = &self.lanes;
+            let heads = |class: usize| {
+                let passed_over = &passed_over;
+                lanes.active().iter().filter_map(move |&lane| {
+                    let head = lanes.get(lane).queues[class].head()?;
+                    (!passed_over.contains(&(lane, class))).then_some((head.due, lane))
+                })
+            };
+            let Some(class) = self.classes.next(|class| heads(class).next().is_some()) else {
+                return wait.map_or(Choice::Nothing, Choice::WaitUntil);
+            };
+            let (due, lane) = heads(class).min().expect("the class has work");
+            match self.plan(lane, class, due, now) {
+                Plan::Run { rows, reason } => return Choice::Run { lane, class, rows, reason },
+                Plan::WaitUntil(moment) => {
+                    wait = Some(wait.map_or(moment, |earliest| earliest.min(moment)));
+                    passed_over.push((lane, class));
+                }
+            }
+        }
+    }
+
+    fn plan(&mut self, lane: usize, class: usize, due: Instant, now: Instant) -> Plan {
+        let lane = self.lanes.get_mut(lane);
+        let oldest = lane.oldest(&self.jobs).unwrap_or(now);
+        let situation = Situation {
+            costs: self.costs.of(lane.cost_class),
+            lead: lane.queues[class].rows(),
+            rows: lane.rows(),
+            waiting: self.waiting.rows,
+            rate: self.arrivals.rate(now),
+            due,
+            oldest,
+            closed: self.closed,
+        };
+        plan(&self.config, &situation, now)
+    }
+
+    /// Takes up to `rows` rows of a lane, those of the class first, then of the others by urgency;
+    /// one job in any case. `None` if nobody wants any of them.
+    #[expect(clippy::too_many_arguments, reason = "half of next, which would not fit on a screen")]
+    fn take(
+        &mut self,
+        lane: usize,
+        class: usize,
+        rows: usize,
+        reason: DispatchReason,
+        now: Instant,
+        wanted: &mut impl FnMut(&mut J) -> bool,
+        next: &mut Next<J>,
+    ) -> Option<Batch<J>> {
+        let others = (0..self.classes.count()).filter(|&other| other != class);
+        let mut jobs = Vec::new();
+        let mut taken = 0;
+        'classes: for class in std::iter::once(class).chain(others) {
+            while let Some(head) = self.lanes.get(lane).queues[class].head().copied() {
+                if !jobs.is_empty() && taken + head.rows as usize > rows {
+                    break 'classes;
+                }
+                if !wanted(&mut self.jobs.get_mut(head.place).job) {
+                    self.dequeue(head.place);
+                    next.dropped.push(self.remove(head.place));
+                    continue;
+                }
+                match self.fate(head.place, now) {
+                    Fate::InTime => {
+                        self.dequeue(head.place);
+                        jobs.push(self.remove(head.place));
+                        taken += head.rows as usize;
+                    }
+                    Fate::Overdue => self.postpone(head.place),
+                    Fate::Late => {
+                        self.dequeue(head.place);
+                        next.late.push(self.remove(head.place));
+                    }
+                }
+            }
+        }
+        let cost_class = self.lanes.get(lane).cost_class;
+        self.lanes.leave_if_empty(lane);
+        if jobs.is_empty() {
+            return None;
+        }
+        let run_rows = self.config.run_rows(taken);
+        let expected = self.costs.of(cost_class).map_or(0.0, |costs| costs.expected(run_rows));
+        // Where nothing is known of costs, a row is as good as another.
+        self.classes.charge(class, if expected > 0.0 { expected } else { run_rows as f64 });
+        let run = self.runs.start(cost_class, run_rows, expected, now);
+        let more = !self.is_empty();
+        Some(Batch { run, jobs, rows: taken, run_rows, reason, more })
+    }
+
+    fn due(&self, enqueued: Instant, deadline: Instant) -> Instant {
+        due(self.config.target, enqueued, deadline)
+    }
+
+    fn enqueue(&mut self, place: Place) {
+        let waiting = self.jobs.get(place);
+        let rows = u32::try_from(waiting.rows).unwrap_or(u32::MAX);
+        let entry = Entry { due: waiting.due, place, rows };
+        let (lane, class) = (waiting.lane, waiting.class);
+        let idle = self.lanes.active().iter();
+        let idle = idle.clone().all(|&lane| self.lanes.get(lane).queues[class].is_empty());
+        if idle {
+            self.classes.wake(class);
+        }
+        self.lanes.get_mut(lane).queues[class].insert(entry);
+    }
+
+    fn dequeue(&mut self, place: Place) {
+        let waiting = self.jobs.get(place);
+        let queue = &mut self.lanes.get_mut(waiting.lane).queues[waiting.class];
+        let entry = queue.remove(waiting.due, place);
+        debug_assert!(entry.is_some(), "a job that waits is in its queue");
+    }
+
+    /// A job that is in no queue any more leaves.
+    fn remove(&mut self, place: Place) -> J {
+        let waiting = self.jobs.remove(place);
+        self.waiting.requests -= 1;
+        self.waiting.rows -= waiting.rows;
+        self.waiting.bytes -= waiting.bytes;
+        waiting.job
+    }
+}
+
+/// Over how many seconds arrivals are counted.
+const ARRIVALS_MEMORY: f64 = 0.25;
+
+enum Choice {
+    Run { lane: usize, class: usize, rows: usize, reason: DispatchReason },
+    WaitUntil(Instant),
+    Nothing,
+}
+
+enum Fate {
+    InTime,
+    /// It will be answered in time, but not when it should be.
+    Overdue,
+    Late,
+}
+
+/// When a job should be answered.
+fn due(target: Option<Duration>, enqueued: Instant, deadline: Instant) -> Instant {
+    target.map_or(deadline, |target| deadline.min(later(enqueued, target)))
+}

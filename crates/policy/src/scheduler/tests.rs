@@ -1,0 +1,247 @@
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::clock;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const LONG: Duration = Duration::from_secs(60);
+
+struct Fixture {
+    scheduler: Scheduler<u8, u32>,
+    now: Instant,
+    jobs: u32,
+}
+
+impl Fixture {
+    fn new(config: SchedulerConfig) -> Self {
+        Self { scheduler: Scheduler::new(config), now: clock::start(), jobs: 0 }
+    }
+
+    /// Every run takes that long, whatever its rows.
+    fn with_flat_costs(config: SchedulerConfig, time: Duration) -> Self {
+        let mut fixture = Self::new(config);
+        for _ in 0..10 {
+            for rows in [1, 2, 4, 8, 16, 32] {
+                fixture.scheduler.learn(4, rows, time, fixture.now);
+            }
+        }
+        fixture
+    }
+
+    fn work(&self, timeout: Duration) -> Work<u8> {
+        Work {
+            lane: 0,
+            rows: 1,
+            row_bytes: 4,
+            bytes: 4,
+            class: 0,
+            enqueued: self.now,
+            deadline: self.now + timeout,
+        }
+    }
+
+    fn offer(&mut self, work: Work<u8>) -> Result<JobId, Refusal> {
+        self.jobs += 1;
+        self.scheduler.offer(work, self.jobs, self.now).map_err(|refused| {
+            assert_eq!(refused.job, self.jobs, "the job comes back");
+            refused.refusal
+        })
+    }
+
+    fn next(&mut self) -> Next<u32> {
+        self.scheduler.next(self.now, |_| true)
+    }
+
+    fn batch(&mut self) -> Batch<u32> {
+        match self.next().step {
+            Step::Run(batch) => batch,
+            other => panic!("no batch: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_idle_instance_takes_what_is_there_up_to_the_maximum() {
+    let mut fixture = Fixture::new(SchedulerConfig { rows_max: 4, ..SchedulerConfig::default() });
+    for _ in 0..6 {
+        fixture.offer(fixture.work(LONG)).unwrap();
+    }
+    let batch = fixture.batch();
+    assert_eq!((batch.jobs, batch.rows, batch.run_rows), (vec![1, 2, 3, 4], 4, 4));
+    assert_eq!((batch.reason, batch.more), (DispatchReason::Full, true));
+    let batch = fixture.batch();
+    assert_eq!((batch.jobs, batch.reason, batch.more), (vec![5, 6], DispatchReason::Idle, false));
+    assert!(matches!(fixture.next().step, Step::Nothing));
+}
+
+#[test]
+fn jobs_leave_earliest_deadline_first() {
+    let mut fixture = Fixture::new(SchedulerConfig::default());
+    for timeout in [50, 20, 90, 20] {
+        fixture.offer(fixture.work(timeout * MILLISECOND)).unwrap();
+    }
+    assert_eq!(fixture.batch().jobs, [2, 4, 1, 3]);
+}
+
+#[test]
+fn only_jobs_of_one_lane_share_a_run() {
+    let mut fixture = Fixture::new(SchedulerConfig::default());
+    for lane in [0, 1, 0, 1] {
+        fixture.offer(Work { lane, ..fixture.work(LONG) }).unwrap();
+    }
+    assert_eq!(fixture.batch().jobs, [1, 3]);
+    assert_eq!(fixture.batch().jobs, [2, 4]);
+}
+
+#[test]
+fn a_job_of_more_rows_than_a_run_may_have_runs_alone() {
+    let mut fixture = Fixture::new(SchedulerConfig { rows_max: 4, ..SchedulerConfig::default() });
+    for rows in [9, 1, 3, 1] {
+        fixture.offer(Work { rows, ..fixture.work(LONG) }).unwrap();
+    }
+    let batches = [(); 3].map(|()| fixture.batch()).map(|batch| (batch.jobs, batch.rows));
+    assert_eq!(batches, [(vec![1], 9), (vec![2, 3], 4), (vec![4], 1)]);
+}
+
+#[test]
+fn without_idle_dispatch_a_batch_leaves_full_or_delayed_or_for_a_deadline() {
+    let config = SchedulerConfig {
+        rows_max: 2,
+        dispatch_when_idle: false,
+        delay_max: 30 * MILLISECOND,
+        ..SchedulerConfig::default()
+    };
+    let mut fixture = Fixture::with_flat_costs(config, 5 * MILLISECOND);
+    for timeout in [LONG, LONG, LONG, 22 * MILLISECOND] {
+        fixture.offer(fixture.work(timeout)).unwrap();
+        let Step::WaitUntil(moment) = fixture.next().step else {
+            assert_eq!(fixture.jobs, 2, "two are enough");
+            continue;
+        };
+        let waited = if timeout < LONG { 17 } else { 30 } * MILLISECOND;
+        assert_eq!(moment, fixture.now + waited, "{timeout:?}");
+        if timeout < LONG || fixture.jobs == 3 {
+            fixture.now = moment;
+            let reason = fixture.batch().reason;
+            let expected =
+                if timeout < LONG { DispatchReason::Deadline } else { DispatchReason::Delay };
+            assert_eq!(reason, expected);
+        }
+    }
+}
+
+#[test]
+fn expired_and_unwanted_jobs_never_run() {
+    let mut fixture = Fixture::new(SchedulerConfig::default());
+    for timeout in [MILLISECOND, LONG, LONG] {
+        fixture.offer(fixture.work(timeout)).unwrap();
+    }
+    fixture.now += MILLISECOND;
+    let next = fixture.scheduler.next(fixture.now, |&mut job| job != 2);
+    assert_eq!((next.late, next.dropped), (vec![1], vec![2]));
+    assert!(matches!(next.step, Step::Run(batch) if batch.jobs == [3]));
+    assert_eq!(fixture.scheduler.waiting(), Waiting::default());
+}
+
+#[test]
+fn a_full_queue_refuses_and_an_empty_one_takes_any_job() {
+    let config = SchedulerConfig { requests_max: 2, bytes_max: 10, ..SchedulerConfig::default() };
+    let mut fixture = Fixture::new(config);
+    fixture.offer(Work { bytes: 99, ..fixture.work(LONG) }).unwrap();
+    assert_eq!(fixture.offer(fixture.work(LONG)), Err(Refusal::Full { requests: 1, bytes: 99 }));
+    fixture.batch();
+    for _ in 0..2 {
+        fixture.offer(fixture.work(LONG)).unwrap();
+    }
+    assert_eq!(fixture.offer(fixture.work(LONG)), Err(Refusal::Full { requests: 2, bytes: 8 }));
+}
+
+#[test]
+fn closing_hands_out_the_rest_and_refuses_the_new() {
+    let config = SchedulerConfig { dispatch_when_idle: false, ..SchedulerConfig::default() };
+    let mut fixture = Fixture::new(config);
+    fixture.offer(fixture.work(LONG)).unwrap();
+    assert!(matches!(fixture.next().step, Step::WaitUntil(_)));
+    fixture.scheduler.close();
+    assert_eq!(fixture.offer(fixture.work(LONG)), Err(Refusal::Closed));
+    assert_eq!(fixture.batch().jobs, [1]);
+    assert!(fixture.scheduler.is_empty() && fixture.scheduler.is_closed());
+}
+
+#[test]
+fn what_cannot_be_done_in_time_is_refused_when_it_comes() {
+    let mut fixture = Fixture::with_flat_costs(SchedulerConfig::default(), 10 * MILLISECOND);
+    let refusal = fixture.offer(fixture.work(9 * MILLISECOND)).unwrap_err();
+    assert!(matches!(refusal, Refusal::Hopeless { .. }), "{refusal:?}");
+    for _ in 0..64 {
+        fixture.offer(fixture.work(LONG)).unwrap();
+    }
+    fixture.batch();
+    // What runs takes 10 ms, and so does it itself, first in the queue.
+    let refusal = fixture.offer(fixture.work(19 * MILLISECOND)).unwrap_err();
+    assert!(matches!(refusal, Refusal::Late { .. }), "{refusal:?}");
+    fixture.offer(fixture.work(21 * MILLISECOND)).unwrap();
+}
+
+#[test]
+fn a_curve_that_was_learnt_too_slow_does_not_refuse_for_ever() {
+    let mut fixture = Fixture::with_flat_costs(SchedulerConfig::default(), 10 * MILLISECOND);
+    for _ in 0..8 {
+        fixture.offer(fixture.work(2 * MILLISECOND)).unwrap_err();
+        fixture.now += Duration::from_millis(1001);
+        fixture.offer(fixture.work(2 * MILLISECOND)).unwrap();
+        fixture.offer(fixture.work(2 * MILLISECOND)).unwrap_err();
+        let batch = fixture.batch();
+        fixture.now += MILLISECOND;
+        fixture.scheduler.ended(batch.run, Some(MILLISECOND), fixture.now);
+        if fixture.offer(fixture.work(2 * MILLISECOND)).is_ok() {
+            return;
+        }
+    }
+    panic!("the model is fast again, and was never found to be");
+}
+
+#[test]
+fn a_job_that_is_joined_is_as_urgent_and_lives_as_long_as_either_asks() {
+    let mut fixture = Fixture::new(SchedulerConfig { rows_max: 1, ..SchedulerConfig::default() });
+    fixture.offer(fixture.work(20 * MILLISECOND)).unwrap();
+    let joined = fixture.offer(fixture.work(90 * MILLISECOND)).unwrap();
+    let short_lived = fixture.offer(fixture.work(5 * MILLISECOND)).unwrap();
+    fixture.scheduler.expedite(joined, 0, fixture.now + 10 * MILLISECOND);
+    fixture.scheduler.expedite(short_lived, 0, fixture.now + LONG);
+    fixture.now += 6 * MILLISECOND;
+    for expected in [2, 1, 3] {
+        assert_eq!(fixture.batch().jobs, [expected]);
+    }
+    fixture.scheduler.expedite(joined, 0, fixture.now);
+    assert!(fixture.scheduler.is_empty());
+}
+
+#[test]
+fn urgent_jobs_go_first_and_nobody_starves() {
+    let config = SchedulerConfig {
+        rows_max: 1,
+        classes: 2.try_into().unwrap(),
+        ..SchedulerConfig::default()
+    };
+    let mut fixture = Fixture::new(config);
+    for _ in 0..20 {
+        for class in [1, 0] {
+            fixture.offer(Work { class, ..fixture.work(LONG) }).unwrap();
+        }
+    }
+    // Jobs with odd numbers are the less urgent.
+    let urgent = (0..20).filter(|_| fixture.batch().jobs[0].is_multiple_of(2)).count();
+    assert_eq!(urgent, 16);
+}
+
+#[test]
+fn runs_have_an_allowed_size() {
+    let config = SchedulerConfig { allowed: vec![1, 4, 8], ..SchedulerConfig::default() };
+    let mut fixture = Fixture::new(config);
+    for _ in 0..11 {
+        fixture.offer(fixture.work(LONG)).unwrap();
+    }
+    let sizes = [(); 2].map(|()| fixture.batch()).map(|batch| (batch.rows, batch.run_rows));
+    assert_eq!(sizes, [(8, 8), (3, 4)]);
+}
