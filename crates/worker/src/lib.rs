@@ -28,7 +28,9 @@ mod watch;
 mod worker;
 
 pub use batchability::{Proof, prove};
-pub use config::{BatchingMode, CacheConfig, QueueConfig, WorkerConfig};
+pub use config::{
+    BatchingMode, CacheConfig, InvalidConfig, Pinning, QueueConfig, SequenceConfig, WorkerConfig,
+};
 pub use executor::ModelError;
 pub use loader::{LoadFailure, StartError};
 pub use settings::Misfit;
