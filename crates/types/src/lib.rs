@@ -35,7 +35,7 @@ pub use repository::{
 pub use request::{
     CacheOutcome, InferRequest, InferResponse, InvalidRequestId, RequestId, Served, WorkerId,
 };
-pub use sequence::{InvalidSequenceId, SequenceId, SequenceStep};
+pub use sequence::{InvalidSequenceId, SequenceId, SequenceSpec, SequenceStep, StateSpec};
 pub use service::{BoxFuture, InferenceService, StatusSource};
 pub use shape::{Dimension, Shape, ShapeSpec};
 pub use status::{

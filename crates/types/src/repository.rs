@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::{
     BatchStatus, Batching, BoxFuture, DeviceStatus, ModelName, ModelSelector, ModelVersion,
-    ServiceError, TensorSpec,
+    SequenceSpec, ServiceError, TensorSpec,
 };
 
 /// Tells which models a node could serve and does serve, and changes that.
@@ -156,6 +156,15 @@ pub struct ModelConfig {
     pub delay_max: Duration,
     /// Batch sizes that are preferred to others; empty where none is.
     pub preferred_batch_sizes: Vec<u64>,
+    /// The only numbers of rows that a run may have, what is missing to one being filled up; any
+    /// where empty.
+    pub allowed_batch_sizes: Vec<u64>,
+    /// How many priorities there are; 1 is the most urgent.
+    pub priority_levels: u32,
+    /// The priority of a request that states none.
+    pub default_priority: u32,
+    /// How requests that follow each other are served; `None` for a model without state.
+    pub sequences: Option<SequenceSpec>,
     /// Whether answers are kept.
     pub response_cache: bool,
     /// The model file's name in a version's folder.

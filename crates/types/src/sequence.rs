@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
+
+use crate::TensorName;
 
 /// The id that a client gives a sequence of requests. A number is its decimal text: `7` and
 /// `"7"` are one sequence.
@@ -57,6 +60,27 @@ pub struct SequenceStep {
     pub start: bool,
     /// Whether it ends here: the state is forgotten after the answer.
     pub end: bool,
+}
+
+/// How a model with state is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SequenceSpec {
+    /// How long a sequence may be without a request before it is forgotten.
+    pub idle_timeout: Duration,
+    /// Sequences at most; one of several rows counts as so many.
+    pub count_max: u64,
+    /// The parts of the state.
+    pub states: Vec<StateSpec>,
+}
+
+/// One part of a model's state: what the output gives is what the input takes of the next
+/// request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateSpec {
+    /// The input.
+    pub input: TensorName,
+    /// The output.
+    pub output: TensorName,
 }
 
 #[cfg(test)]

@@ -4,14 +4,15 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use inferring_repository::{ModelPlan, VersionPlan};
+use inferring_repository::{ModelPlan, StateSettings, VersionPlan};
 use inferring_types::{
-    Described, ModelConfig, ModelMetadata, ModelName, ModelStatus, ModelVersion, VersionPolicy,
+    Described, ModelConfig, ModelMetadata, ModelName, ModelStatus, ModelVersion, SequenceSpec,
+    StateSpec, VersionPolicy,
 };
 
 use crate::cache::Sharing;
 use crate::executor::Executor;
-use crate::settings::Serving;
+use crate::settings::{SequenceServing, Serving};
 
 /// A served version. Names and policy change without anything being loaded anew: a new one of
 /// these is then made over the same executor.
@@ -75,10 +76,26 @@ impl Model {
             device: self.executor.device.clone(),
             delay_max: if waits { serving.queue.delay_max } else { Duration::ZERO },
             preferred_batch_sizes: serving.preferred_batch_sizes.clone(),
+            allowed_batch_sizes: serving.allowed_sizes.iter().map(|&size| size as u64).collect(),
+            priority_levels: serving.queue.priority_levels.get(),
+            default_priority: serving.queue.default_priority.get(),
+            sequences: serving.sequences.as_ref().map(describe_sequences),
             response_cache: self.executor.tenant.sharing() == Sharing::Kept,
             file_name: self.file_name.clone(),
             batching: metadata.batching.clone(),
         }
+    }
+}
+
+fn describe_sequences(serving: &SequenceServing) -> SequenceSpec {
+    let state = |state: &StateSettings| StateSpec {
+        input: state.input.as_str().into(),
+        output: state.output.as_str().into(),
+    };
+    SequenceSpec {
+        idle_timeout: serving.idle_timeout,
+        count_max: serving.count_max as u64,
+        states: serving.states.iter().map(state).collect(),
     }
 }
 

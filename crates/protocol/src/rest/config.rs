@@ -10,8 +10,8 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use inferring_types::{
-    Batching, DataType, DeviceStatus, ModelConfig, ModelVersion, ServiceError, TensorSpec,
-    VersionPolicy,
+    Batching, DataType, DeviceStatus, ModelConfig, ModelVersion, SequenceSpec, ServiceError,
+    StateSpec, TensorSpec, VersionPolicy,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,8 +30,11 @@ pub struct ConfigDocument {
     output: Vec<TensorConfig>,
     instance_group: [InstanceGroup; 1],
     default_model_filename: String,
+    /// Absent beside `sequence_batching`, as the extension has one of them only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dynamic_batching: Option<DynamicBatching>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sequence_batching: Option<SequenceBatching>,
     response_cache: ResponseCache,
     inferring: Whole,
 }
@@ -72,6 +75,31 @@ struct InstanceGroup {
 struct DynamicBatching {
     preferred_batch_size: Vec<u64>,
     max_queue_delay_microseconds: u64,
+    #[serde(default)]
+    priority_levels: u32,
+    #[serde(default)]
+    default_priority_level: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct SequenceBatching {
+    max_sequence_idle_microseconds: u64,
+    state: Vec<StateDocument>,
+    /// Requests of different sequences may share a run, whichever came first.
+    oldest: Oldest,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct StateDocument {
+    input_name: String,
+    output_name: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Oldest {
+    max_candidate_sequences: u64,
+    preferred_batch_size: Vec<u64>,
+    max_queue_delay_microseconds: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +114,13 @@ struct Whole {
     outputs: Vec<TensorDocument>,
     batching: BatchingDocument,
     preferred_batch_sizes: Vec<u64>,
+    #[serde(default)]
+    allowed_batch_sizes: Vec<u64>,
     delay_max_us: u64,
+    #[serde(default)]
+    priority_levels: u32,
+    #[serde(default)]
+    default_priority: u32,
     provider: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     fallback_reason: Option<String>,
@@ -95,7 +129,7 @@ struct Whole {
 impl From<&ModelConfig> for ConfigDocument {
     fn from(config: &ModelConfig) -> Self {
         let batch = config.leading_batch_size_max();
-        let delay_max_us = u64::try_from(config.delay_max.as_micros()).unwrap_or(u64::MAX);
+        let delay_max_us = micros(config.delay_max);
         let tensors = |specs: &[TensorSpec]| {
             specs.iter().map(|spec| TensorConfig::new(spec, batch.is_some())).collect()
         };
@@ -115,9 +149,22 @@ impl From<&ModelConfig> for ConfigDocument {
                 gpus: Vec::new(),
             }],
             default_model_filename: config.file_name.clone(),
-            dynamic_batching: batch.map(|_| DynamicBatching {
-                preferred_batch_size: config.preferred_batch_sizes.clone(),
-                max_queue_delay_microseconds: delay_max_us,
+            dynamic_batching: batch.filter(|_| config.sequences.is_none()).map(|_| {
+                DynamicBatching {
+                    preferred_batch_size: config.preferred_batch_sizes.clone(),
+                    max_queue_delay_microseconds: delay_max_us,
+                    priority_levels: config.priority_levels,
+                    default_priority_level: config.default_priority,
+                }
+            }),
+            sequence_batching: config.sequences.as_ref().map(|sequences| SequenceBatching {
+                max_sequence_idle_microseconds: micros(sequences.idle_timeout),
+                state: sequences.states.iter().map(StateDocument::from).collect(),
+                oldest: Oldest {
+                    max_candidate_sequences: sequences.count_max,
+                    preferred_batch_size: config.preferred_batch_sizes.clone(),
+                    max_queue_delay_microseconds: delay_max_us,
+                },
             }),
             response_cache: ResponseCache { enable: config.response_cache },
             inferring: Whole {
@@ -125,7 +172,10 @@ impl From<&ModelConfig> for ConfigDocument {
                 outputs: config.outputs.iter().map(TensorDocument::from).collect(),
                 batching: BatchingDocument::new(&config.batching, config.batch_size_max),
                 preferred_batch_sizes: config.preferred_batch_sizes.clone(),
+                allowed_batch_sizes: config.allowed_batch_sizes.clone(),
                 delay_max_us,
+                priority_levels: config.priority_levels,
+                default_priority: config.default_priority,
                 provider: config.device.provider.clone(),
                 fallback_reason: config.device.fallback_reason.clone(),
             },
@@ -159,10 +209,39 @@ impl TryFrom<ConfigDocument> for ModelConfig {
             },
             delay_max: Duration::from_micros(whole.delay_max_us),
             preferred_batch_sizes: whole.preferred_batch_sizes,
+            allowed_batch_sizes: whole.allowed_batch_sizes,
+            priority_levels: whole.priority_levels,
+            default_priority: whole.default_priority,
+            sequences: document.sequence_batching.map(SequenceSpec::from),
             response_cache: document.response_cache.enable,
             file_name: document.default_model_filename,
             batching,
         })
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl From<SequenceBatching> for SequenceSpec {
+    fn from(document: SequenceBatching) -> Self {
+        let state = |state: StateDocument| StateSpec {
+            input: state.input_name.as_str().into(),
+            output: state.output_name.as_str().into(),
+        };
+        Self {
+            idle_timeout: Duration::from_micros(document.max_sequence_idle_microseconds),
+            count_max: document.oldest.max_candidate_sequences,
+            states: document.state.into_iter().map(state).collect(),
+        }
+    }
+}
+
+impl From<&StateSpec> for StateDocument {
+    fn from(state: &StateSpec) -> Self {
+        let StateSpec { input, output } = state;
+        Self { input_name: input.to_string(), output_name: output.to_string() }
     }
 }
 
@@ -247,10 +326,24 @@ mod tests {
             device: DeviceStatus { provider: "CPUExecutionProvider".into(), fallback_reason: None },
             delay_max: Duration::from_micros(500),
             preferred_batch_sizes: vec![8, 16],
+            allowed_batch_sizes: vec![1, 8, 16, 32],
+            priority_levels: 5,
+            default_priority: 4,
+            sequences: None,
             response_cache: true,
             file_name: "model.onnx".into(),
             batching: Batching::Rows { reason: "declared".into(), axes: RowAxes::first(1, 1) },
         }
+    }
+
+    fn with_state() -> ModelConfig {
+        let state = StateSpec { input: "h".into(), output: "hN".into() };
+        let sequences = SequenceSpec {
+            idle_timeout: Duration::from_secs(60),
+            count_max: 7,
+            states: vec![state],
+        };
+        ModelConfig { sequences: Some(sequences), ..config() }
     }
 
     fn written(config: &ModelConfig) -> Value {
@@ -270,7 +363,7 @@ mod tests {
         alone.device.fallback_reason = Some("no GPU".into());
         alone.version_policy =
             VersionPolicy::Specific(vec![version("3"), version("007"), version("beta")]);
-        for config in [config(), second_axis, alone] {
+        for config in [config(), second_axis, alone, with_state()] {
             let document: ConfigDocument = serde_json::from_value(written(&config)).unwrap();
             assert_eq!(ModelConfig::try_from(document).unwrap(), config);
         }
@@ -287,13 +380,28 @@ mod tests {
         assert_eq!(document["version_policy"], json!({"latest": {"num_versions": 1}}));
         assert_eq!(
             document["dynamic_batching"],
-            json!({"preferred_batch_size": [8, 16], "max_queue_delay_microseconds": 500}),
+            json!({"preferred_batch_size": [8, 16], "max_queue_delay_microseconds": 500,
+                   "priority_levels": 5, "default_priority_level": 4}),
         );
+        assert_eq!(document.get("sequence_batching"), None);
         let mut alone = config();
         alone.batching = Batching::Alone { reason: String::new() };
         let document = written(&alone);
         assert_eq!(document["max_batch_size"], 0);
         assert_eq!(document["input"][0]["dims"], json!([-1, 4]));
+        assert_eq!(document.get("dynamic_batching"), None);
+    }
+
+    #[test]
+    fn a_model_with_state_batches_sequences() {
+        let document = written(&with_state());
+        assert_eq!(
+            document["sequence_batching"],
+            json!({"max_sequence_idle_microseconds": 60_000_000,
+                   "state": [{"input_name": "h", "output_name": "hN"}],
+                   "oldest": {"max_candidate_sequences": 7, "preferred_batch_size": [8, 16],
+                              "max_queue_delay_microseconds": 500}}),
+        );
         assert_eq!(document.get("dynamic_batching"), None);
     }
 }
