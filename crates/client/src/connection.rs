@@ -26,9 +26,18 @@ pub(crate) enum ConnectionError {
 /// A request that was not answered.
 pub(crate) struct Unanswered {
     pub(crate) error: ConnectionError,
-    /// Whether the worker may have begun to answer: then the request is not sent again on
-    /// another connection to it.
-    pub(crate) response_started: bool,
+    pub(crate) progress: Progress,
+}
+
+/// How far a request came that was not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Nothing of it was sent.
+    Unsent,
+    /// The worker may have it, and may have executed it.
+    Sent,
+    /// The worker has begun to answer.
+    Answering,
 }
 
 /// An open HTTP/1.1 connection, driven by a task on the runtime that opened it.
@@ -67,14 +76,15 @@ impl Connection {
         request: Request<Chunks>,
         response_size_max: usize,
     ) -> Result<Response<Bytes>, Unanswered> {
-        let response = self.sender.send_request(request).await;
-        let response = response.map_err(|error| Unanswered {
-            error: ConnectionError::Broken(error),
-            response_started: false,
+        let response = self.sender.try_send_request(request).await;
+        let response = response.map_err(|mut error| Unanswered {
+            // Hyper gives back what it has not begun to send.
+            progress: error.take_message().map_or(Progress::Sent, |_| Progress::Unsent),
+            error: ConnectionError::Broken(error.into_error()),
         })?;
         let (head, body) = response.into_parts();
         let body = read(body, response_size_max).await;
-        let body = body.map_err(|error| Unanswered { error, response_started: true })?;
+        let body = body.map_err(|error| Unanswered { error, progress: Progress::Answering })?;
         Ok(Response::from_parts(head, body))
     }
 }

@@ -17,7 +17,7 @@ use inferring_types::{
 };
 
 use crate::config::ClientConfig;
-use crate::connection::{Connection, ConnectionError, Unanswered};
+use crate::connection::{Connection, ConnectionError, Progress, Unanswered};
 use crate::pool::Pool;
 
 /// A worker reached over the network.
@@ -77,6 +77,8 @@ impl RemoteWorker {
     }
 
     async fn ask(&self, request: InferRequest) -> Result<InferResponse, ServiceError> {
+        // Executed twice, a step of a sequence would change its state twice.
+        let repeats = if request.sequence.is_some() { Repeats::Never } else { Repeats::Once };
         let infer = self.infer_path(request.selector())?;
         let message = v2::encode_request(&request);
         let http = || {
@@ -96,7 +98,7 @@ impl RemoteWorker {
             }
             http
         };
-        let response = self.exchange(http).await?;
+        let response = self.exchange(http, repeats).await?;
         if response.status() != StatusCode::OK {
             return Err(error_of(&response));
         }
@@ -115,7 +117,7 @@ impl RemoteWorker {
             http.headers_mut().insert(HOST, self.host.clone());
             http
         };
-        let response = self.exchange(request).await?;
+        let response = self.exchange(request, Repeats::Once).await?;
         // A worker that is not ready answers 503 with the same document.
         let health: WorkerHealth = serde_json::from_slice(response.body()).map_err(|error| {
             let what = format!("{} does not answer as a worker does", self.address);
@@ -163,25 +165,28 @@ impl RemoteWorker {
     /// Sends a request on an idle connection, or on a new one where there is none.
     ///
     /// A worker may close an idle connection at the very moment a request is sent on it. That is
-    /// no failure of the worker, and an inference may be repeated: the request is sent again,
-    /// once, on a new connection.
+    /// no failure of the worker: the request is sent again, once, on a new connection, where
+    /// `repeats` allows it or the worker cannot have seen it.
     pub(crate) async fn exchange(
         &self,
         request: impl Fn() -> Request<Chunks>,
+        repeats: Repeats,
     ) -> Result<Response<Bytes>, ServiceError> {
         if let Some(mut connection) = self.pool.take(Instant::now())
             && connection.is_usable().await
         {
             match self.exchange_on(connection, request()).await {
-                Err(Unanswered { response_started: false, .. }) => {}
-                outcome => return outcome.map_err(|unanswered| self.unanswered(unanswered.error)),
+                Err(Unanswered { progress: Progress::Unsent, .. }) => {}
+                Err(Unanswered { progress: Progress::Sent, .. }) if repeats == Repeats::Once => {}
+                outcome => return outcome.map_err(|error| self.unanswered(error, repeats)),
             }
         }
         let connection = Connection::open(&self.address, self.config.connect_timeout).await;
-        let connection = connection.map_err(|error| self.unanswered(error))?;
-        self.exchange_on(connection, request())
-            .await
-            .map_err(|unanswered| self.unanswered(unanswered.error))
+        let connection = connection.map_err(|error| {
+            self.unanswered(Unanswered { error, progress: Progress::Unsent }, repeats)
+        })?;
+        let outcome = self.exchange_on(connection, request()).await;
+        outcome.map_err(|error| self.unanswered(error, repeats))
     }
 
     async fn exchange_on(
@@ -195,15 +200,32 @@ impl RemoteWorker {
         Ok(response)
     }
 
-    fn unanswered(&self, error: ConnectionError) -> ServiceError {
+    /// The error for a request without an answer. It is worth a try on another worker, unless this
+    /// one may have executed it and that must not happen twice.
+    fn unanswered(&self, unanswered: Unanswered, repeats: Repeats) -> ServiceError {
+        let Unanswered { error, progress } = unanswered;
         if let ConnectionError::TooLarge { limit } = error {
             // The worker is well, and another one would answer as much.
             let message = format!("the worker's answer is larger than the limit of {limit} bytes");
             return ServiceError::new(ErrorKind::Internal, Blame::Server, message);
         }
-        ServiceError::unreachable(format!("worker at {} does not answer", self.address))
-            .caused_by(error)
+        let (kind, blame) = (ErrorKind::Unavailable, Blame::WorkerUnreachable);
+        let message = format!("worker at {} does not answer", self.address);
+        let unreachable = ServiceError::new(kind, blame, message).caused_by(error);
+        match (repeats, progress) {
+            (Repeats::Never, Progress::Sent | Progress::Answering) => unreachable,
+            _ => unreachable.retryable(),
+        }
     }
+}
+
+/// Whether a request may be sent again that a worker may have executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeats {
+    /// It may, as its answer would be the same.
+    Once,
+    /// It may not.
+    Never,
 }
 
 impl InferenceService for RemoteWorker {
@@ -237,5 +259,5 @@ pub(crate) fn error_of(response: &Response<Bytes>) -> ServiceError {
         || format!("the worker answered {}", response.status()),
         |document| document.error,
     );
-    error_from_http(response.status(), message)
+    error_from_http(response.status(), message, headers::retry_after(response.headers()))
 }

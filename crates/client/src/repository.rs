@@ -12,7 +12,7 @@ use inferring_types::{
 use serde::de::DeserializeOwned;
 
 use crate::RemoteWorker;
-use crate::remote::error_of;
+use crate::remote::{Repeats, error_of};
 
 impl ModelRepository for RemoteWorker {
     fn index(&self) -> BoxFuture<'_, Result<Vec<IndexEntry>, ServiceError>> {
@@ -89,7 +89,7 @@ impl RemoteWorker {
             fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             http
         };
-        let response = self.exchange(request).await?;
+        let response = self.exchange(request, Repeats::Once).await?;
         match response.status() {
             StatusCode::OK => Ok(response.into_body()),
             _ => Err(error_of(&response)),

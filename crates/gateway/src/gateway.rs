@@ -92,8 +92,14 @@ impl Gateway {
     async fn route(&self, mut request: InferRequest) -> Result<InferResponse, ServiceError> {
         let membership = self.membership.load_full();
         let model = self.model(request.selector())?;
-        request.inputs = model.arrange(request.inputs)?;
-        let key = RoutingKey::of(&model.name, &request.inputs);
+        let key = match &request.sequence {
+            None => {
+                request.inputs = model.arrange(request.inputs)?;
+                RoutingKey::of(&model.name, &request.inputs)
+            }
+            // Inputs that the worker adds from the sequence's state are missing here.
+            Some(step) => RoutingKey::of_sequence(&model.name, &step.id),
+        };
         let route = routing::route(&membership, key, request.selector(), clock::now());
         let count_failover = || {
             self.failovers.fetch_add(1, Ordering::Relaxed);

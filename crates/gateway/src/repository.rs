@@ -254,5 +254,9 @@ fn of_worker(endpoint: &Endpoint, error: &ServiceError) -> ServiceError {
         return error.clone();
     }
     let message = format!("{}: {error}", endpoint.id());
-    ServiceError::new(error.kind(), error.blame(), message)
+    let named = ServiceError::new(error.kind(), error.blame(), message);
+    match error.worth_retrying_after() {
+        Some(time) => named.retry_after(time),
+        None => named,
+    }
 }

@@ -1,5 +1,7 @@
 //! Which status code an error becomes, and which error a status code was.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use inferring_types::{ErrorKind, ServiceError};
 use tonic::Code;
@@ -31,13 +33,40 @@ pub fn grpc_code(kind: ErrorKind) -> Code {
     }
 }
 
-/// Seconds that a client should wait before it asks again, for errors that pass.
-pub fn retry_after_seconds(kind: ErrorKind) -> Option<u32> {
-    matches!(kind, ErrorKind::Overloaded | ErrorKind::Unavailable).then_some(1)
+/// Whole seconds that a client should wait before it asks again, for errors that pass: at least
+/// one, which is also the answer where nobody can tell.
+pub fn retry_after_seconds(error: &ServiceError) -> Option<u64> {
+    let time = error.worth_retrying_after().unwrap_or_default();
+    let whole = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+    passes(error.kind()).then_some(whole.max(1))
+}
+
+/// Milliseconds that a client should wait before it asks again, for errors that pass and of which
+/// that can be told.
+pub fn retry_after_milliseconds(error: &ServiceError) -> Option<u64> {
+    let time = error.worth_retrying_after().filter(|_| passes(error.kind()))?;
+    Some(u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
+}
+
+fn passes(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Overloaded | ErrorKind::Unavailable)
 }
 
 /// The error that a worker's answer stands for, with blame as the asking side sees it.
-pub fn error_from_http(status: StatusCode, message: String) -> ServiceError {
+/// `retry_after` is what the answer's header says, if anything.
+pub fn error_from_http(
+    status: StatusCode,
+    message: String,
+    retry_after: Option<Duration>,
+) -> ServiceError {
+    let error = error_of_status(status, message);
+    match retry_after {
+        Some(time) if passes(error.kind()) => error.retry_after(time),
+        _ => error,
+    }
+}
+
+fn error_of_status(status: StatusCode, message: String) -> ServiceError {
     use inferring_types::Blame::Client;
     match status {
         StatusCode::NOT_FOUND => ServiceError::not_found(message),
@@ -71,11 +100,39 @@ mod tests {
             ServiceError::deadline_exceeded("m"),
             ServiceError::failed("m"),
         ] {
-            let read = error_from_http(http_status(error.kind()), "m".to_owned());
+            let read = error_from_http(http_status(error.kind()), "m".to_owned(), None);
             assert_eq!(
                 (read.kind(), read.blame(), read.is_retryable()),
                 (error.kind(), error.blame(), error.is_retryable()),
             );
+        }
+    }
+
+    #[test]
+    fn the_time_to_wait_is_told_in_whole_units_and_never_too_short() {
+        let overloaded = || ServiceError::overloaded("m");
+        for (error, seconds, milliseconds) in [
+            (overloaded(), Some(1), None),
+            (overloaded().retry_after(Duration::ZERO), Some(1), Some(0)),
+            (overloaded().retry_after(Duration::from_micros(1500)), Some(1), Some(2)),
+            (overloaded().retry_after(Duration::from_millis(2001)), Some(3), Some(2001)),
+            (overloaded().retry_after(Duration::MAX), Some(u64::MAX), Some(u64::MAX)),
+            (ServiceError::unavailable("m"), Some(1), None),
+            (ServiceError::failed("m").retry_after(Duration::from_secs(1)), None, None),
+            (ServiceError::deadline_exceeded("m"), None, None),
+        ] {
+            assert_eq!(retry_after_seconds(&error), seconds, "{error:?}");
+            assert_eq!(retry_after_milliseconds(&error), milliseconds, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn the_time_to_wait_reads_back_for_errors_that_pass() {
+        let time = Some(Duration::from_secs(2));
+        for (status, expected) in [(429, time), (503, time), (500, None), (504, None)] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let read = error_from_http(status, "m".to_owned(), time);
+            assert_eq!(read.worth_retrying_after(), expected, "{status}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::hash::Hasher as _;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::{DataType, ModelName, NamedTensor};
+use crate::{DataType, ModelName, NamedTensor, SequenceId};
 
 /// A 256-bit cryptographic digest (BLAKE3): equal digests mean equal content.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,6 +110,16 @@ impl RoutingKey {
         }
         Self(hasher.digest())
     }
+
+    /// The key of all requests of a sequence: its state is at one worker.
+    pub fn of_sequence(model: &ModelName, sequence: &SequenceId) -> Self {
+        let mut hasher = Xxh3::with_seed(Self::SEED);
+        for name in [model.as_str(), sequence.as_str()] {
+            hasher.write_u64(name.len() as u64);
+            hasher.update(name.as_bytes());
+        }
+        Self(hasher.digest())
+    }
 }
 
 /// A number per datatype that must stay as it is: digests outlive a process.
@@ -160,6 +170,15 @@ mod tests {
         let of = |value: f32| digest(Tensor::from_f32([1].into(), &[value]).unwrap());
         assert_ne!(of(0.0), of(-0.0));
         assert_eq!(of(f32::NAN), of(f32::NAN));
+    }
+
+    #[test]
+    fn the_sequences_of_models_have_keys_of_their_own() {
+        let of = |model: &str, id: &str| {
+            RoutingKey::of_sequence(&model.parse().unwrap(), &id.parse().unwrap())
+        };
+        assert_eq!(of("m", "7"), of("m", "7"));
+        assert!(of("m", "7") != of("m", "8") && of("m", "17") != of("m1", "7"));
     }
 
     #[test]

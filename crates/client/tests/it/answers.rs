@@ -1,9 +1,13 @@
 //! What a worker's answers are taken to mean.
 
-use inferring_client::ClientConfig;
-use inferring_types::{Blame, ErrorKind, InferenceService};
+use std::num::NonZeroU32;
+use std::time::Duration;
 
-use crate::fixture::{FakeWorker, Reply, good_body, request, response};
+use inferring_client::ClientConfig;
+use inferring_protocol::rest::v2;
+use inferring_types::{Blame, ErrorKind, InferRequest, InferenceService, SequenceStep};
+
+use crate::fixture::{FakeWorker, Reply, good_answer, good_body, request, response};
 
 #[tokio::test]
 async fn each_status_is_the_error_it_was_and_keeps_the_connection() {
@@ -38,6 +42,30 @@ async fn each_status_is_the_error_it_was_and_keeps_the_connection() {
         }
     }
     assert!(worker.connections().iter().all(|&connection| connection == 1));
+}
+
+#[tokio::test]
+async fn the_time_to_wait_before_another_try_is_kept() {
+    let worker = FakeWorker::start(ClientConfig::default()).await;
+    for (fields, expected) in [("retry-after: 3\r\n", Some(Duration::from_secs(3))), ("", None)] {
+        let refusal = response("429 Too Many Requests", fields, b"{\"error\":\"full\"}");
+        worker.replies([Reply::Bytes(refusal)]);
+        let error = worker.client.infer(request()).await.unwrap_err();
+        assert_eq!(error.worth_retrying_after(), expected);
+    }
+}
+
+#[tokio::test]
+async fn urgency_and_sequence_are_sent_along() {
+    let worker = FakeWorker::start(ClientConfig::default()).await;
+    let step = SequenceStep { id: "7".parse().unwrap(), start: true, end: false };
+    let sent = InferRequest { priority: NonZeroU32::new(2), sequence: Some(step), ..request() };
+    worker.replies([Reply::Bytes(good_answer().await)]);
+    worker.client.infer(sent.clone()).await.unwrap();
+    let seen = worker.seen().remove(0);
+    let length = seen.field("inference-header-content-length");
+    let read = v2::decode_request(&seen.body.into(), length).unwrap();
+    assert_eq!((read.priority, read.sequence), (sent.priority, sent.sequence));
 }
 
 #[tokio::test]

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use inferring_client::ClientConfig;
-use inferring_types::{Blame, ErrorKind, InferenceService, ServiceError, StatusSource};
+use inferring_types::{
+    Blame, ErrorKind, InferRequest, InferenceService, SequenceStep, ServiceError, StatusSource,
+};
 use tokio::net::TcpListener;
 
 use crate::fixture::{FakeWorker, Reply, client_of, good_answer, request, request_of, response};
@@ -48,6 +50,30 @@ async fn an_idle_connection_that_closes_under_a_request_costs_one_more_try_and_n
     worker.client.infer(request()).await.unwrap();
     worker.client.infer(request()).await.unwrap();
     assert_eq!(worker.connections(), [1, 2, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_step_of_a_sequence_is_sent_again_only_where_the_worker_cannot_have_seen_it() {
+    let step = || SequenceStep { id: "7".parse().unwrap(), start: false, end: false };
+    let request = || InferRequest { sequence: Some(step()), ..request() };
+    let worker = FakeWorker::start(ClientConfig::default()).await;
+    worker.replies([Reply::CloseAfter(AT_ONCE), Reply::BytesThenClose(good_answer().await)]);
+    let error = worker.client.infer(request()).await.unwrap_err();
+    let verdict = (error.kind(), error.blame(), error.is_retryable());
+    let expected = (ErrorKind::Unavailable, Blame::WorkerUnreachable, false);
+    assert_eq!(verdict, expected, "{}", error.chain());
+    assert_eq!(worker.connections(), [1]);
+
+    worker.client.infer(request()).await.unwrap();
+    // That connection is gone, but nothing was sent on it.
+    worker.replies([Reply::Bytes(good_answer().await)]);
+    worker.client.infer(request()).await.unwrap();
+    assert_eq!(worker.connections(), [1, 2, 3]);
+
+    // Nor was anything sent where nobody listens.
+    let mut gone = FakeWorker::start(ClientConfig::default()).await;
+    gone.dies().await;
+    assert_unreachable(&gone.client.infer(request()).await.unwrap_err());
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! A worker that is a socket and a script.
 
 use std::collections::VecDeque;
+use std::fmt::Debug;
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -42,8 +44,13 @@ pub(crate) struct Seen {
 impl Seen {
     /// The time-out that the request states, in milliseconds.
     pub(crate) fn timeout(&self) -> Option<u64> {
-        let field = self.head.lines().find_map(|line| line.strip_prefix("x-request-timeout-ms: "));
-        field.map(|value| value.parse().unwrap())
+        self.field("x-request-timeout-ms")
+    }
+
+    /// The value of a header field.
+    pub(crate) fn field<T: FromStr<Err: Debug>>(&self, name: &str) -> Option<T> {
+        let value = |line: &str| line.strip_prefix(name)?.strip_prefix(": ").map(str::to_owned);
+        self.head.lines().find_map(value).map(|value| value.parse().unwrap())
     }
 }
 
@@ -76,6 +83,13 @@ impl FakeWorker {
         let client = client_of(address, config);
         client.status().await.unwrap();
         Self { client, script, listening }
+    }
+
+    /// Nobody listens any more, and its connections are closed.
+    pub(crate) async fn dies(&mut self) {
+        self.listening.abort();
+        let aborted = (&mut self.listening).await;
+        assert!(aborted.is_err_and(|error| error.is_cancelled()));
     }
 
     pub(crate) fn replies(&self, replies: impl IntoIterator<Item = Reply>) {

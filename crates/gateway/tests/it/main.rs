@@ -9,4 +9,5 @@ mod fixture;
 mod presence;
 mod repository;
 mod routing;
+mod sequences;
 mod time;

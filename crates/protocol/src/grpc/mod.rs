@@ -18,7 +18,7 @@ pub use codec::ProtobufCodec;
 pub use config::encode_config;
 pub use metadata::encode_metadata;
 pub use repository::{decode_load, encode_index, parse_name};
-pub use request::{DecodedRequest, TensorForm, decode_request};
+pub use request::{DecodedRequest, TensorForm, decode_request, sequence_of};
 pub use response::{FINAL_RESPONSE, encode_response};
 pub use statistics::encode_statistics;
 pub use timeout::parse_timeout;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use inferring_types::{
-    Blame, DataType, ErrorKind, NamedTensor, RequestId, SequenceStep, ServiceError, Shape, Tensor,
-    TensorName,
+    Blame, DataType, ErrorKind, NamedTensor, RequestId, SequenceId, SequenceStep, ServiceError,
+    Shape, Tensor, TensorName,
 };
 
 use super::contents;
@@ -79,6 +79,12 @@ pub fn decode_request(request: ModelInferRequest) -> Result<DecodedRequest, Serv
         priority: standing::priority(priority),
         sequence: decode_sequence(&parameters)?,
     })
+}
+
+/// The sequence that a request belongs to, before anything else of it is read; `None` also where
+/// reading it will say what is wrong.
+pub fn sequence_of(request: &ModelInferRequest) -> Option<SequenceId> {
+    parameters::sequence_id(&request.parameters, "sequence_id").ok().flatten()
 }
 
 /// The place in a sequence that a request's parameters name.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use inferring_types::{RequestId, ServiceError};
 
@@ -64,6 +65,12 @@ pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, ServiceError> {
     }
 }
 
+/// The time after which the answer's sender says that another try is worth it; `None` also where
+/// it names a date, which no worker does.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER).and_then(parse).map(Duration::from_secs)
+}
+
 fn parse<T: std::str::FromStr>(value: &HeaderValue) -> Option<T> {
     value.to_str().ok()?.trim().parse().ok()
 }
@@ -83,6 +90,14 @@ mod tests {
             assert!(json_length(&with(JSON_LENGTH, lie), 10).is_err(), "{lie}");
         }
         assert_eq!(json_length(&HeaderMap::new(), 10).unwrap(), None);
+    }
+
+    #[test]
+    fn a_time_to_wait_is_seconds() {
+        let read = |value| retry_after(&with(RETRY_AFTER, value));
+        assert_eq!(read("2"), Some(Duration::from_secs(2)));
+        assert_eq!(read("Wed, 21 Oct 2015 07:28:00 GMT"), None);
+        assert_eq!(read("-1"), None);
     }
 
     #[test]

@@ -168,7 +168,7 @@ fn error_response(error: &ServiceError, id: Option<&RequestId>) -> Response<Chun
     let document =
         ErrorDocument { error: error.to_string(), request_id: id.map(ToString::to_string) };
     let mut response = json(status, &document);
-    if let Some(seconds) = retry_after_seconds(error.kind()) {
+    if let Some(seconds) = retry_after_seconds(error) {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
     if let Some(id) = id {

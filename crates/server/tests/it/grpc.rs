@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use bytesize::ByteSize;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use inferring_protocol::grpc::health::health_check_response::ServingStatus;
 use inferring_protocol::grpc::health::{HealthCheckRequest, HealthListRequest};
 use inferring_protocol::grpc::inference::infer_parameter::ParameterChoice;
@@ -20,7 +20,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::{Code, Request};
 
 use crate::fixture::{Connection, Running, echo, echoed, within_a_minute};
-use crate::node::HELD;
+use crate::node::{FULL, HELD};
 
 #[tokio::test]
 async fn a_server_tells_of_itself_and_its_models() {
@@ -165,6 +165,25 @@ async fn errors_have_their_codes_and_the_texts_of_rest() {
 }
 
 #[tokio::test]
+async fn whoever_is_refused_learns_when_to_come_again() {
+    let running = Running::start(ServerConfig::default());
+    let mut client = running.client().await;
+    let error = client.model_infer(echo(&[FULL])).await.unwrap_err();
+    assert_eq!((error.code(), error.message()), (Code::ResourceExhausted, "the queue is full"));
+    assert_eq!(error.metadata().get("grpc-retry-pushback-ms").unwrap(), "1500");
+    let mistaken = client.model_infer(ModelInferRequest::default()).await;
+    assert!(mistaken.unwrap_err().metadata().get("grpc-retry-pushback-ms").is_none());
+
+    let mut connection = Connection::open(running.address).await;
+    let body = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1,1],"data":[-3]}]}"#;
+    let request = http::Request::post(format!("{}v2/models/echo/infer", running.origin()));
+    let request = request.body(tonic::body::Body::new(Full::from(body))).unwrap();
+    let refused = connection.0.send_request(request).await.unwrap();
+    assert_eq!(refused.status().as_u16(), 429);
+    assert_eq!(refused.headers()["retry-after"], "2");
+}
+
+#[tokio::test]
 async fn bytes_that_are_no_message_are_the_clients_mistake() {
     let running = Running::start(ServerConfig::default());
     let mut connection = Connection::open(running.address).await;
@@ -175,7 +194,7 @@ async fn bytes_that_are_no_message_are_the_clients_mistake() {
         running.origin()
     ))
     .header("content-type", "application/grpc")
-    .body(tonic::body::Body::new(http_body_util::Full::new(bytes::Bytes::from(wrong))))
+    .body(tonic::body::Body::new(Full::new(bytes::Bytes::from(wrong))))
     .unwrap();
     let response = connection.0.send_request(request).await.unwrap();
     assert_eq!(response.headers()["grpc-status"], "3");

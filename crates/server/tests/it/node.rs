@@ -19,11 +19,16 @@ pub(crate) const HELD: f32 = -1.0;
 /// The first value of a request that meets a defect.
 pub(crate) const DEFECT: f32 = -2.0;
 
+/// The first value of a request that finds the queue full, for another 1500 ms.
+pub(crate) const FULL: f32 = -3.0;
+
 /// Serves the model `echo` in two versions: one input `x`, one output of the same content.
 pub(crate) struct EchoNode {
     pub(crate) is_ready: AtomicBool,
     /// Requests that have begun and not ended.
     pub(crate) in_flight: AtomicUsize,
+    /// As many as there ever were of them.
+    pub(crate) in_flight_max: AtomicUsize,
     /// Lets go of those that are held, and of all that come after.
     pub(crate) releases: tokio::sync::watch::Sender<bool>,
 }
@@ -33,6 +38,7 @@ impl EchoNode {
         Arc::new(Self {
             is_ready: AtomicBool::new(true),
             in_flight: AtomicUsize::new(0),
+            in_flight_max: AtomicUsize::new(0),
             releases: tokio::sync::watch::Sender::new(false),
         })
     }
@@ -75,6 +81,10 @@ impl EchoNode {
         let mut outputs = model.arrange(request.inputs)?;
         let first = outputs[0].tensor.to_f32().unwrap().first().copied();
         assert_ne!(first, Some(DEFECT), "a defect");
+        if first == Some(FULL) {
+            let full = ServiceError::overloaded("the queue is full");
+            return Err(full.retry_after(Duration::from_millis(1500)));
+        }
         if first == Some(HELD) {
             let mut released = self.releases.subscribe();
             let released = released.wait_for(|&released| released);
@@ -126,7 +136,8 @@ impl InferenceService for EchoNode {
 
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
         Box::pin(async {
-            self.in_flight.fetch_add(1, Ordering::SeqCst);
+            let in_flight = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+            self.in_flight_max.fetch_max(in_flight, Ordering::SeqCst);
             let _in_flight = InFlight(&self.in_flight);
             self.echo(request).await
         })

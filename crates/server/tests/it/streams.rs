@@ -1,5 +1,7 @@
 //! Many requests over one stream.
 
+use std::sync::atomic::Ordering;
+
 use inferring_protocol::grpc::inference::infer_parameter::ParameterChoice;
 use inferring_protocol::grpc::inference::{InferParameter, ModelInferRequest};
 use inferring_server::ServerConfig;
@@ -35,6 +37,34 @@ async fn answers_come_in_order_while_requests_are_worked_on_together() {
     }
     drop(requests);
     assert!(within_a_minute(answers.message()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn requests_of_one_sequence_are_worked_on_one_after_the_other() {
+    let running = Running::start(ServerConfig::default());
+    let mut client = running.client().await;
+    let in_sequence = |id: i64, value: f32| {
+        let mut request = echo(&[value]);
+        let parameter_choice = Some(ParameterChoice::Int64Param(id));
+        request.parameters.insert("sequence_id".into(), InferParameter { parameter_choice });
+        request
+    };
+    // Two sequences that take turns, and as many others as make the stream forget those that are
+    // over.
+    let others = (10..100).map(|id| in_sequence(id, 1.0));
+    let held = [7, 8, 7, 8].map(|id| in_sequence(id, HELD));
+    let requests = tonic::codegen::tokio_stream::iter(others.chain(held).collect::<Vec<_>>());
+    let mut answers = client.model_stream_infer(requests).await.unwrap().into_inner();
+    for _ in 10..100 {
+        within_a_minute(answers.message()).await.unwrap().unwrap();
+    }
+    within_a_minute(running.node.until_in_flight(2)).await;
+    running.node.release();
+    for _ in 0..4 {
+        let answer = within_a_minute(answers.message()).await.unwrap().unwrap();
+        assert_eq!(echoed(&answer.infer_response.unwrap()), [HELD]);
+    }
+    assert_eq!(running.node.in_flight_max.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
