@@ -12,6 +12,7 @@ mod batcher;
 mod cache;
 mod config;
 mod executor;
+mod grid;
 mod loader;
 mod model;
 mod party;

@@ -1,41 +1,22 @@
 //! Tensors joined and split along the axis on which their rows lie.
 
-use bytes::{Bytes, BytesMut};
-use inferring_types::{DataType, Shape, Tensor};
+use inferring_types::Tensor;
+use smallvec::SmallVec;
+
+pub(crate) use crate::grid::with_size;
+use crate::grid::{self, Axes, Part};
 
 /// The rows of a tensor whose rows lie along `axis`; `None` where it has no such axis.
 pub(crate) fn count(tensor: &Tensor, axis: usize) -> Option<u64> {
     tensor.shape().dimensions().get(axis).copied()
 }
 
-/// The same shape with `size` as the size of its dimension `axis`.
-pub(crate) fn with_size(shape: &Shape, axis: usize, size: u64) -> Shape {
-    let dimensions = shape.dimensions().iter().enumerate();
-    Shape::new(dimensions.map(|(index, &old)| if index == axis { size } else { old }))
-}
-
 /// Tensors that differ in the size of `axis` alone, one behind the other along it.
 ///
 /// At least one tensor, and all have that axis: a model is held to that before its rows are
 /// joined.
-pub(crate) fn join<'a>(tensors: impl Iterator<Item = &'a Tensor> + Clone, axis: usize) -> Tensor {
-    let first = tensors.clone().next().expect("at least one tensor");
-    let rows = |tensor: &Tensor| count(tensor, axis).expect("a tensor of rows has their axis");
-    let length: usize = tensors.clone().map(|tensor| tensor.data().len()).sum();
-    let mut data = BytesMut::with_capacity(length);
-    let layout = Layout::of(first.shape(), axis, length);
-    if layout.blocks == 1 {
-        tensors.clone().for_each(|tensor| data.extend_from_slice(tensor.data()));
-    } else {
-        let mut sources: Vec<_> = tensors.clone().map(|t| (Elements::of(t), rows(t))).collect();
-        for _ in 0..layout.blocks {
-            for (elements, rows) in &mut sources {
-                data.extend_from_slice(elements.take(*rows * layout.row));
-            }
-        }
-    }
-    let shape = with_size(first.shape(), axis, tensors.map(rows).sum());
-    Tensor::new(first.datatype(), shape, data.freeze()).expect("rows of equal shape")
+pub(crate) fn join<'a>(tensors: impl Iterator<Item = &'a Tensor>, axis: usize) -> Tensor {
+    grid::join(tensors, Axes { rows: axis, length: None }, &[])
 }
 
 /// The parts of `rows` rows each; `None` where the tensor's rows along `axis` are not that many
@@ -43,82 +24,15 @@ pub(crate) fn join<'a>(tensors: impl Iterator<Item = &'a Tensor> + Clone, axis: 
 ///
 /// Parts are copied: a kept answer must not hold the whole run's memory.
 pub(crate) fn split(tensor: &Tensor, axis: usize, rows: &[usize]) -> Option<Vec<Tensor>> {
-    let total = rows.iter().sum::<usize>();
-    if count(tensor, axis)? != total as u64 {
-        return None;
-    }
-    let layout = Layout::of(tensor.shape(), axis, tensor.data().len());
-    let mut elements = Elements::of(tensor);
-    let mut parts = vec![Vec::new(); rows.len()];
-    for block in 0..layout.blocks {
-        for (part, &rows) in parts.iter_mut().zip(rows) {
-            let piece = elements.take(rows as u64 * layout.row);
-            if block == 0 {
-                let blocks = usize::try_from(layout.blocks).expect("blocks of a tensor in memory");
-                part.reserve_exact(piece.len() * blocks);
-            }
-            part.extend_from_slice(piece);
-        }
-    }
-    let tensor = |(part, &rows): (Vec<u8>, &usize)| {
-        let shape = with_size(tensor.shape(), axis, rows as u64);
-        Tensor::new(tensor.datatype(), shape, Bytes::from(part)).expect("rows of a valid tensor")
-    };
-    Some(parts.into_iter().zip(rows).map(tensor).collect())
-}
-
-/// How rows lie in memory: `blocks` times all rows one behind the other, each row `row` elements
-/// of the block.
-struct Layout {
-    blocks: u64,
-    row: u64,
-}
-
-impl Layout {
-    /// Of a shape whose rows lie along `axis`, with that many bytes of data.
-    fn of(shape: &Shape, axis: usize, bytes: usize) -> Self {
-        if bytes == 0 {
-            // Where there is no element, the other dimensions may be of any size.
-            return Self { blocks: 1, row: 0 };
-        }
-        let (before, after) = shape.dimensions().split_at(axis);
-        Self { blocks: before.iter().product(), row: after[1..].iter().product() }
-    }
-}
-
-/// A tensor's elements, taken from the front.
-struct Elements<'a> {
-    datatype: DataType,
-    rest: &'a [u8],
-}
-
-impl<'a> Elements<'a> {
-    fn of(tensor: &'a Tensor) -> Self {
-        Self { datatype: tensor.datatype(), rest: tensor.data() }
-    }
-
-    /// The bytes of the next `elements` elements, which are there.
-    fn take(&mut self, elements: u64) -> &'a [u8] {
-        let length = match self.datatype.element_size() {
-            Some(size) => usize::try_from(elements).expect("part of a tensor in memory") * size,
-            None => length_of_strings(self.rest, elements),
-        };
-        let (taken, rest) = self.rest.split_at(length);
-        self.rest = rest;
-        taken
-    }
-}
-
-/// Bytes that the first `elements` length-prefixed strings take.
-fn length_of_strings(data: &[u8], elements: u64) -> usize {
-    (0..elements).fold(0, |at, _| {
-        let prefix = data[at..].first_chunk::<4>().expect("checked in Tensor::new");
-        at + 4 + u32::from_le_bytes(*prefix) as usize
-    })
+    let parts: SmallVec<[Part; 32]> =
+        rows.iter().map(|&rows| Part { rows: rows as u64, length: 0 }).collect();
+    grid::split(tensor, Axes { rows: axis, length: None }, &parts, parts.len())
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use inferring_types::{DataType, Shape};
     use proptest::prelude::*;
 
     use super::*;

@@ -3,16 +3,24 @@
 //! Which requests may share a run is told by their [`LaneKey`]; those of one key are joined row
 //! by row. An input without rows is the same for all of them, which the key sees to; an output
 //! without rows is everybody's.
+//!
+//! Where a model's settings say how its inputs are filled up, requests of nearly the same length
+//! share runs as well: each run is as long as its longest request, and every request gets the
+//! answer of its own length.
 
 mod key;
+mod length;
 mod padding;
 
 use inferring_backend::ExecuteError;
-use inferring_types::{RowAxes, Tensor, TensorSpec};
+use inferring_types::{NamedTensor, RowAxes, ServiceError, Tensor, TensorSpec};
+use smallvec::SmallVec;
 
 pub(crate) use key::LaneKey;
-pub(crate) use padding::Padding;
+pub(crate) use length::bucket;
+pub(crate) use padding::{PaddedInput, Padding};
 
+use crate::grid::{self, Axes, Part};
 use crate::rows;
 
 /// What is known of a model that decides how its requests are joined.
@@ -47,10 +55,42 @@ impl Assembly {
         self.axes.as_ref()
     }
 
+    /// What answers depend on beside the model and its inputs, in any form: rows that are joined,
+    /// or lengths that are filled up, by a declaration which is not true change answers.
+    pub(crate) fn fingerprint(&self) -> String {
+        format!("{self:?}")
+    }
+
+    /// Holds the inputs of one request, in declared order, against each other: those that are
+    /// filled up must be equally long, for otherwise a run would hide what is wrong with them.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, blamed on the client, that names two inputs of different length.
+    pub(crate) fn check(&self, inputs: &[NamedTensor]) -> Result<(), ServiceError> {
+        let mut padded = inputs.iter().zip(&self.padding.inputs).filter_map(|(input, padded)| {
+            Some((input, padded.as_ref()?.axis, padded.as_ref()?.length(&input.tensor)))
+        });
+        let Some((first, first_axis, length)) = padded.next() else {
+            return Ok(());
+        };
+        match padded.find(|(_, _, other)| *other != length) {
+            None => Ok(()),
+            Some((odd, odd_axis, _)) => Err(ServiceError::invalid(format!(
+                "inputs that are padded must be equally long: `{}` has shape {} (its length is \
+                 along axis {first_axis}), `{}` {} (along axis {odd_axis})",
+                first.name,
+                first.tensor.shape(),
+                odd.name,
+                odd.tensor.shape(),
+            ))),
+        }
+    }
+
     /// What a job of these inputs has in common with all that it may share a run with. Where
     /// requests run alone it is the same for all, so that they wait in one line.
     pub(crate) fn key(&self, inputs: &[Tensor]) -> LaneKey {
-        self.axes().map_or_else(LaneKey::default, |axes| LaneKey::of_rows(inputs, axes))
+        let of_rows = |axes| LaneKey::of_rows(inputs, axes, &self.padding);
+        self.axes().map_or_else(LaneKey::default, of_rows)
     }
 
     /// How much of a run these inputs take: their rows, or 1 where rows are not joined.
@@ -63,13 +103,20 @@ impl Assembly {
         rows.map_or(1, |rows| rows.min(Self::ROWS_MAX)) as usize
     }
 
-    /// Bytes of one row of these inputs, those without rows included.
+    /// Bytes of one row of these inputs, those without rows included. Where an input is filled
+    /// up, they are reckoned for the longest that it may share a run with: so they are the same
+    /// for all of a lane.
     pub(crate) fn row_bytes(&self, inputs: &[Tensor]) -> u64 {
         let rows = self.rows(inputs).max(1) as u64;
         let bytes = |(place, input): (usize, &Tensor)| {
             let bytes = input.data().len() as u64;
-            let has_rows = self.axes().is_some_and(|axes| axes.inputs[place].is_some());
-            if has_rows { bytes / rows } else { bytes }
+            if self.axes().is_none_or(|axes| axes.inputs[place].is_none()) {
+                return bytes;
+            }
+            match self.padding.of_input(place).and_then(|padded| padded.length(input)) {
+                Some(length @ 1..) => (bytes / rows / length).saturating_mul(bucket(length).1),
+                _ => bytes / rows,
+            }
         };
         inputs.iter().enumerate().map(bytes).sum()
     }
@@ -81,30 +128,32 @@ impl Assembly {
         if let Some(lone) = self.lone(jobs, run_rows) {
             return lone.to_vec();
         }
-        let axes = self.several();
         let spare = self.spare_rows(jobs, run_rows);
-        let join = |(place, axis): (usize, &Option<usize>)| {
+        let join = |(place, rows): (usize, &Option<usize>)| {
+            let Some(rows) = *rows else {
+                return jobs[0][place].clone();
+            };
+            let padded = self.padding.of_input(place);
+            let axes = Axes { rows, length: padded.map(|padded| padded.axis) };
+            let filling = padded.map_or(&[][..], |padded| &padded.element);
             let tensors = jobs.iter().map(|job| &job[place]);
-            match axis {
-                Some(axis) if spare > 0 => {
-                    let last = last_row(tensors.clone(), *axis);
-                    let repeated = last.iter().flat_map(|row| std::iter::repeat_n(row, spare));
-                    rows::join(tensors.chain(repeated), *axis)
-                }
-                Some(axis) => rows::join(tensors, *axis),
-                None => jobs[0][place].clone(),
+            if spare == 0 {
+                return grid::join(tensors, axes, filling);
             }
+            let last = last_row(tensors.clone(), rows);
+            let repeated = last.iter().flat_map(|row| std::iter::repeat_n(row, spare));
+            grid::join(tensors.chain(repeated), axes, filling)
         };
-        axes.inputs.iter().enumerate().map(join).collect()
+        self.several().inputs.iter().enumerate().map(join).collect()
     }
 
     /// For each job that was joined by [`Assembly::join`], its part of every output; `outputs`
     /// and `specs` are in the model's order.
     ///
     /// # Errors
-    /// An output has not one row for each row of the inputs, so that nobody can say whose they
-    /// are. This never befalls a lone job that takes the whole run: all outputs are its own,
-    /// whatever their shape.
+    /// An output has not one row for each row of the inputs, or is not as long as they are where
+    /// it is said to be, so that nobody can say what is whose. This never befalls a lone job that
+    /// takes the whole run: all outputs are its own, whatever their shape.
     pub(crate) fn split(
         &self,
         outputs: Vec<Tensor>,
@@ -115,16 +164,26 @@ impl Assembly {
         if self.lone(jobs, run_rows).is_some() {
             return Ok(vec![outputs]);
         }
-        let mut counts: Vec<usize> = jobs.iter().map(|job| self.rows(job)).collect();
-        counts.push(self.spare_rows(jobs, run_rows));
+        let part = |job: &&[Tensor]| Part {
+            rows: self.rows(job) as u64,
+            length: self.padding.length(job),
+        };
+        let mut parts: SmallVec<[Part; 32]> = jobs.iter().map(part).collect();
+        let is_filled_up = parts.iter().any(|part| part.length != parts[0].length);
+        // They belong to nobody, and so does all of their length.
+        parts.push(Part { rows: self.spare_rows(jobs, run_rows) as u64, length: 0 });
         let mut by_job: Vec<_> = jobs.iter().map(|_| Vec::with_capacity(outputs.len())).collect();
-        for ((output, axis), spec) in outputs.into_iter().zip(&self.several().outputs).zip(specs) {
-            let parts = match axis {
-                Some(axis) => rows::split(&output, *axis, &counts)
-                    .ok_or_else(|| wrong_rows(spec, &output, &counts))?,
+        let axes = self.several().outputs.iter().enumerate();
+        for ((output, (place, rows)), spec) in outputs.into_iter().zip(axes).zip(specs) {
+            let own = match *rows {
+                Some(rows) => {
+                    let length = self.padding.of_output(place).filter(|_| is_filled_up);
+                    grid::split(&output, Axes { rows, length }, &parts, jobs.len())
+                        .ok_or_else(|| misshapen(spec, &output, &parts, length))?
+                }
                 None => vec![output; jobs.len()],
             };
-            by_job.iter_mut().zip(parts).for_each(|(job, part)| job.push(part));
+            by_job.iter_mut().zip(own).for_each(|(job, own)| job.push(own));
         }
         Ok(by_job)
     }
@@ -159,12 +218,21 @@ fn last_row<'a>(
     rows::split(tensor, axis, &[before, 1])?.pop()
 }
 
-fn wrong_rows(spec: &TensorSpec, output: &Tensor, rows: &[usize]) -> ExecuteError {
+fn misshapen(
+    spec: &TensorSpec,
+    output: &Tensor,
+    parts: &[Part],
+    length_axis: Option<usize>,
+) -> ExecuteError {
+    let rows = parts.iter().map(|part| part.rows).sum::<u64>();
+    let length = length_axis.map_or_else(String::new, |axis| {
+        let longest = parts.iter().map(|part| part.length).max().unwrap_or_default();
+        format!(" of length {longest} along axis {axis}")
+    });
     ExecuteError(format!(
-        "output `{}` has shape {} for {} rows: the model does not keep rows apart",
+        "output `{}` has shape {} for {rows} rows{length}: the model does not keep rows apart",
         spec.name,
         output.shape(),
-        rows.iter().sum::<usize>(),
     ))
 }
 

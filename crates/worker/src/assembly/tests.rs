@@ -1,3 +1,5 @@
+mod padded;
+
 use inferring_types::{DataType, Shape, ShapeSpec};
 
 use super::*;

@@ -8,9 +8,7 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use inferring_backend::fake::{FakeBackend, FakeControl};
-use inferring_backend::{
-    Backend, ExecuteError, LoadError, LoadOptions, LoadedModel, Run, Session,
-};
+use inferring_backend::{Backend, ExecuteError, LoadError, LoadOptions, LoadedModel, Run, Session};
 use inferring_repository::Repository;
 use inferring_types::{
     BackendStatus, BoxFuture, ContentDigest, DataType, Deadline, DeviceStatus, Dimension,
