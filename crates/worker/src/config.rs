@@ -4,6 +4,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use inferring_policy::SchedulerConfig;
 use inferring_policy::batching::BatchingConfig;
 use inferring_repository::PRIORITY_LEVELS_MAX;
 pub use inferring_repository::{BatchingMode, Pinning};
@@ -124,6 +125,22 @@ impl QueueConfig {
             rows_enough: self.size_max.get(),
             delay_max: self.delay_max,
             dispatch_when_idle: self.dispatch_when_idle,
+        }
+    }
+
+    /// How a model's jobs become batches, for one whose rows are joined in any number.
+    pub(crate) fn scheduler(&self, instances: usize) -> SchedulerConfig {
+        SchedulerConfig {
+            rows_max: self.size_max.get(),
+            rows_enough: self.size_max.get(),
+            allowed: Vec::new(),
+            delay_max: self.delay_max,
+            dispatch_when_idle: self.dispatch_when_idle,
+            classes: NonZeroUsize::try_from(self.priority_levels).unwrap_or(NonZeroUsize::MAX),
+            target: self.target_latency,
+            requests_max: self.queue_requests_max,
+            bytes_max: self.queue_bytes_max.as_u64(),
+            instances,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use inferring_backend::{GraphOptimization, LoadOptions};
+use inferring_policy::SchedulerConfig;
 use inferring_repository::{
     BatchAxis, BatchingSettings, ModelSettings, OptimizationLevel, Pinning, StateSettings,
     TensorSettings, WarmupSample,
@@ -90,7 +91,8 @@ impl Serving {
         let device = own.device.as_ref().map(|device| device.as_str().parse()).transpose();
         let sizes = |sizes: &[NonZeroUsize]| sizes.iter().map(|size| size.get()).collect();
         let allowed_sizes: Vec<usize> = sizes(&own.batching.allowed_sizes);
-        let preferred_sizes: Vec<usize> = sizes(&own.batching.preferred_sizes);
+        let mut preferred_sizes: Vec<usize> = sizes(&own.batching.preferred_sizes);
+        preferred_sizes.sort_unstable();
         let keeps = own.cache.enabled.unwrap_or(true) && worker.cache.entries > 0;
         let bytes = worker.cache.bytes.as_u64();
         let keeping = Keeping {
@@ -121,6 +123,21 @@ impl Serving {
             outputs: own.outputs.clone(),
             warmup: own.warmup.clone(),
         })
+    }
+
+    /// How its jobs become batches, with so many runs beside each other.
+    pub(crate) fn scheduler(&self, joins_rows: bool, instances: usize) -> SchedulerConfig {
+        let any_number = self.queue.scheduler(instances);
+        if !joins_rows {
+            return SchedulerConfig { rows_max: 1, rows_enough: 1, ..any_number };
+        }
+        let enough =
+            self.preferred_batch_sizes.first().and_then(|&size| usize::try_from(size).ok());
+        SchedulerConfig {
+            rows_enough: enough.unwrap_or(any_number.rows_enough),
+            allowed: self.allowed_sizes.clone(),
+            ..any_number
+        }
     }
 
     /// The priorities that its requests may have.
@@ -346,6 +363,30 @@ mod tests {
         assert_eq!(sizes.queue.size_max.get(), 4, "no run is larger than is allowed");
         let error = serve("[batching]\ndefault_priority = 4").unwrap_err().to_string();
         assert!(error.contains("`batching.default_priority` is 4, and there are 3 levels"));
+    }
+
+    #[test]
+    fn the_scheduler_is_set_up_by_the_settings_in_force() {
+        let serving = serving(
+            "[batching]\nsize_max = 16\npreferred_sizes = [8, 4]\nallowed_sizes = [1, 4, 8]\n\
+             delay_max = \"3ms\"\ndispatch_when_idle = false\npriority_levels = 5\n\
+             target_latency = \"50ms\"\nqueue_requests_max = 7\nqueue_bytes_max = \"1KiB\"",
+        );
+        let joined = SchedulerConfig {
+            rows_max: 8,
+            rows_enough: 4,
+            allowed: vec![1, 4, 8],
+            delay_max: Duration::from_millis(3),
+            dispatch_when_idle: false,
+            classes: NonZeroUsize::new(5).unwrap(),
+            target: Some(Duration::from_millis(50)),
+            requests_max: 7,
+            bytes_max: 1024,
+            instances: 2,
+        };
+        assert_eq!(serving.scheduler(true, 2), joined);
+        let alone = SchedulerConfig { rows_max: 1, rows_enough: 1, allowed: Vec::new(), ..joined };
+        assert_eq!(serving.scheduler(false, 2), alone);
     }
 
     #[test]
