@@ -22,16 +22,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use inferring_types::{
-    Blame, Deadline, ErrorKind, ModelMetadata, NamedTensor, RowAxes, SequenceId, SequenceStep,
-    ServiceError, TensorName, TensorSpec,
+    Batching, Blame, Deadline, ErrorKind, ModelMetadata, NamedTensor, RowAxes, SequenceId,
+    SequenceStep, ServiceError, TensorName, TensorSpec,
 };
 use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
-pub(crate) use states::NoState;
+use crate::settings::{Misfit, Serving};
 use states::{States, Values};
-pub(crate) use table::Limits;
-use table::{Arrival, Kept, Refused, Table};
+use table::{Arrival, Kept, Limits, Refused, Table};
 
 /// The sequences of one loaded version of a model.
 pub(crate) struct Sequences {
@@ -40,23 +39,36 @@ pub(crate) struct Sequences {
 }
 
 impl Sequences {
-    /// None yet, of a model whose states have these names, each that of an input and of an
-    /// output, and whose rows lie along these axes.
+    /// None yet, of a model of these inputs and outputs; nothing where its settings name no
+    /// state.
     ///
     /// # Errors
-    /// [`NoState`] where what is named cannot be a state of a known size.
-    pub(crate) fn new<'a>(
-        states: impl IntoIterator<Item = (&'a str, &'a str)>,
-        limits: Limits,
-        (inputs, outputs): (&[TensorSpec], &[TensorSpec]),
-        axes: Option<&RowAxes>,
-    ) -> Result<Self, NoState> {
-        let states = States::find(states, inputs, outputs, axes)?;
-        Ok(Self { states, table: Mutex::new(Table::new(limits)) })
+    /// [`Misfit`] where what they name cannot be a state of a known size.
+    pub(crate) fn of_model(
+        serving: &Serving,
+        inputs: &[TensorSpec],
+        outputs: &[TensorSpec],
+        batching: &Batching,
+    ) -> Result<Option<Arc<Self>>, Misfit> {
+        let Some(sequences) = &serving.sequences else {
+            return Ok(None);
+        };
+        // Also where rows are never joined: a request may have several.
+        let said = serving.axes(inputs, outputs);
+        let axes = said.as_ref().or(batching.axes());
+        let names = sequences.states.iter().map(|state| (&*state.input, &*state.output));
+        let states = States::find(names, inputs, outputs, axes)?;
+        let limits = Limits {
+            idle_timeout: sequences.idle_timeout,
+            rows: sequences.count_max as u64,
+            waiting_requests: serving.queue.queue_requests_max,
+            waiting_bytes: serving.queue.queue_bytes_max.as_u64(),
+        };
+        Ok(Some(Arc::new(Self { states, table: Mutex::new(Table::new(limits)) })))
     }
 
     /// How many bytes are kept for each row of a sequence. There are never more rows than the
-    /// [`Limits`] allow.
+    /// settings allow.
     pub(crate) fn row_bytes(&self) -> u64 {
         self.states.row_bytes()
     }

@@ -6,6 +6,7 @@ use inferring_types::{
 };
 
 use crate::rows;
+use crate::settings::Misfit;
 
 /// The state of a model: inputs that take what outputs gave.
 #[derive(Debug)]
@@ -30,24 +31,19 @@ struct State {
 /// Of each state a tensor.
 pub(super) type Values = Vec<Tensor>;
 
-/// What the settings say is a state, and cannot be one.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct NoState(String);
-
 impl States {
     /// The states that the settings name, each by its input and output, in a model whose rows lie
     /// along these axes.
     ///
     /// # Errors
-    /// [`NoState`] where a name is unknown or given twice, where input and output differ in
+    /// [`Misfit`] where a name is unknown or given twice, where input and output differ in
     /// datatype or shape, and where it is open how large a state is.
     pub(super) fn find<'a>(
         names: impl IntoIterator<Item = (&'a str, &'a str)>,
         inputs: &[TensorSpec],
         outputs: &[TensorSpec],
         axes: Option<&RowAxes>,
-    ) -> Result<Self, NoState> {
+    ) -> Result<Self, Misfit> {
         let axis = |place: usize| axes.and_then(|axes| *axes.inputs.get(place)?);
         let mut states: Vec<State> = Vec::new();
         for (input, output) in names {
@@ -55,10 +51,10 @@ impl States {
             let (taken, given) = (&inputs[input], &outputs[output]);
             if states.iter().any(|state| state.input == input || state.output == output) {
                 let names = format!("`{}` or `{}`", taken.name, given.name);
-                return Err(NoState(format!("{names} is named as a state twice")));
+                return Err(Misfit(format!("{names} is named as a state twice")));
             }
             if taken.datatype != given.datatype || !may_be(taken, given) {
-                return Err(NoState(format!(
+                return Err(Misfit(format!(
                     "output `{}` ({} {}) cannot be the next `{}` ({} {})",
                     given.name,
                     given.datatype,
@@ -75,7 +71,7 @@ impl States {
         let mut others = inputs.iter().enumerate().filter(|(place, _)| !is_state(*place));
         let rows = others.find_map(|(place, spec)| Some((spec.name.clone(), axis(place)?)));
         match states.iter().find(|state| state.axis.is_some()) {
-            Some(state) if rows.is_none() => Err(NoState(format!(
+            Some(state) if rows.is_none() => Err(Misfit(format!(
                 "input `{}` has its rows on an axis, and no input that is no state has: how \
                  many rows a sequence has could not be told",
                 state.name,
@@ -165,10 +161,10 @@ impl State {
     }
 }
 
-fn find(what: &str, name: &str, specs: &[TensorSpec]) -> Result<usize, NoState> {
+fn find(what: &str, name: &str, specs: &[TensorSpec]) -> Result<usize, Misfit> {
     specs.iter().position(|spec| spec.name.as_str() == name).ok_or_else(|| {
         let names: Vec<_> = specs.iter().map(|spec| format!("`{}`", spec.name)).collect();
-        NoState(format!("the model has no {what} `{name}`: it has {}", names.join(", ")))
+        Misfit(format!("the model has no {what} `{name}`: it has {}", names.join(", ")))
     })
 }
 
@@ -186,10 +182,10 @@ fn may_be(taken: &TensorSpec, given: &TensorSpec) -> bool {
 }
 
 /// The axis of a state on which an open number of rows lies, and one row of zeros.
-fn beginning(spec: &TensorSpec, axis: Option<usize>) -> Result<(Option<usize>, Tensor), NoState> {
+fn beginning(spec: &TensorSpec, axis: Option<usize>) -> Result<(Option<usize>, Tensor), Misfit> {
     let TensorSpec { name, datatype, shape } = spec;
     if *datatype == DataType::Bytes || !shape.is_ranked() {
-        return Err(NoState(format!(
+        return Err(Misfit(format!(
             "input `{name}` is {datatype} {shape}: a state has a fixed size, and this has none",
         )));
     }
@@ -199,15 +195,15 @@ fn beginning(spec: &TensorSpec, axis: Option<usize>) -> Result<(Option<usize>, T
     let sizes = dimensions.map(|(place, dimension)| match dimension.fixed() {
         Some(size) => Ok(size),
         None if Some(place) == axis => Ok(1),
-        None => Err(NoState(format!(
+        None => Err(Misfit(format!(
             "input `{name}` has shape {shape}, and it is open how large a state is: say that its \
              rows lie there (`batch_axis = {place}`), or its size (`shape`), in \
              `[inputs.{name}]`",
         ))),
     });
-    let sizes = sizes.collect::<Result<Vec<u64>, NoState>>()?;
+    let sizes = sizes.collect::<Result<Vec<u64>, Misfit>>()?;
     let zeros = zeros(*datatype, Shape::new(sizes))
-        .ok_or_else(|| NoState(format!("a state of {shape} is too large to be kept")))?;
+        .ok_or_else(|| Misfit(format!("a state of {shape} is too large to be kept")))?;
     Ok((axis, zeros))
 }
 
@@ -320,7 +316,9 @@ mod tests {
         let first = RowAxes::first(inputs.len(), outputs.len());
         let second = RowAxes { inputs: vec![None, Some(1)], outputs: vec![] };
         let find = |names: &[(&'static str, &'static str)], axes: Option<&RowAxes>| {
-            States::find(names.iter().copied(), &inputs, &outputs, axes).unwrap_err().to_string()
+            let found = States::find(names.iter().copied(), &inputs, &outputs, axes);
+            let error = found.unwrap_err().to_string();
+            error.strip_prefix("the settings do not fit: ").unwrap().to_owned()
         };
         let open = "input `h` has shape [2,?,8], and it is open how large a state is: say that \
                     its rows lie there (`batch_axis = 1`), or its size (`shape`), in `[inputs.h]`";

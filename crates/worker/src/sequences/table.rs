@@ -15,15 +15,15 @@ use tokio::sync::Mutex as Turns;
 
 /// How much there may be.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Limits {
+pub(super) struct Limits {
     /// After so much time without a request, a sequence is forgotten.
-    pub(crate) idle_timeout: Duration,
+    pub(super) idle_timeout: Duration,
     /// Rows of all sequences together.
-    pub(crate) rows: u64,
+    pub(super) rows: u64,
     /// Requests that wait for an earlier one of their sequence.
-    pub(crate) waiting_requests: usize,
+    pub(super) waiting_requests: usize,
     /// The bytes of their inputs.
-    pub(crate) waiting_bytes: u64,
+    pub(super) waiting_bytes: u64,
 }
 
 /// A request as it arrives.

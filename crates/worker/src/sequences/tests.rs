@@ -5,9 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use inferring_repository::ModelSettings;
 use inferring_types::{
     Batching, ContentDigest, DataType, Dimension, ModelVersion, ShapeSpec, Tensor,
 };
+
+use crate::config::WorkerConfig;
 
 use super::*;
 
@@ -24,15 +27,10 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        Self::with(Limits {
-            idle_timeout: Duration::from_secs(3600),
-            rows: 4,
-            waiting_requests: 100,
-            waiting_bytes: 1 << 20,
-        })
+        Self::with(4, 100)
     }
 
-    fn with(limits: Limits) -> Self {
+    fn with(count_max: usize, waiting_max: usize) -> Self {
         let open = || Dimension::Dynamic(None);
         let spec = |name: &str, dimensions: [Dimension; 2]| TensorSpec {
             name: name.into(),
@@ -42,9 +40,16 @@ impl Fixture {
         let row = |name| spec(name, [open(), Dimension::Fixed(1)]);
         let state = |name| spec(name, [Dimension::Fixed(2), open()]);
         let (inputs, outputs) = (vec![row("x"), state("h")], vec![row("y"), state("hn")]);
-        let axes = RowAxes { inputs: vec![Some(0), Some(1)], outputs: vec![Some(0), Some(1)] };
-        let sequences =
-            Sequences::new([("h", "hn")], limits, (&inputs, &outputs), Some(&axes)).unwrap();
+        let settings = format!(
+            "[inputs.h]\nbatch_axis = 1\n[outputs.hn]\nbatch_axis = 1\n\
+             [batching]\nqueue_requests_max = {waiting_max}\n\
+             [sequences]\ncount_max = {count_max}\nstate = [{{ input = \"h\", output = \"hn\" }}]",
+        );
+        let settings = ModelSettings::from_toml(&settings).unwrap();
+        let serving = Serving::new(&settings, &WorkerConfig::default()).unwrap();
+        let axes = serving.axes(&inputs, &outputs).unwrap();
+        let batching = Batching::Rows { reason: "declared".into(), axes };
+        let sequences = Sequences::of_model(&serving, &inputs, &outputs, &batching).unwrap();
         let model = ModelMetadata {
             name: "m".parse().unwrap(),
             version: ModelVersion::first(),
@@ -53,10 +58,10 @@ impl Fixture {
             size_bytes: 1,
             inputs,
             outputs,
-            batching: Batching::Rows { reason: "declared".into(), axes },
+            batching,
             batch_size_max: 32,
         };
-        Self { model, sequences: Arc::new(sequences) }
+        Self { model, sequences: sequences.unwrap() }
     }
 
     /// A request has arrived; it may not have its turn yet.
@@ -285,12 +290,7 @@ async fn what_the_model_gives_must_be_what_it_takes() {
 
 #[tokio::test]
 async fn refusals_say_what_to_do() {
-    let f = Fixture::with(Limits {
-        idle_timeout: Duration::from_secs(60),
-        rows: 1,
-        waiting_requests: 1,
-        waiting_bytes: 1 << 20,
-    });
+    let f = Fixture::with(1, 1);
     let unknown = f.refusal(step("a"), &[0.0]);
     assert_eq!(unknown.kind(), ErrorKind::InvalidArgument);
     assert_eq!(
