@@ -149,7 +149,10 @@ impl Worker {
     ) -> Lookup {
         let tenant = model.executor.tenant;
         match tenant.sharing() {
-            Sharing::Nothing => self.cache.lead_alone(deadline),
+            Sharing::Nothing => {
+                let (ticket, leader) = self.cache.lead_alone(deadline);
+                Lookup::Lead(ticket, leader)
+            }
             Sharing::Kept | Sharing::InFlight => {
                 let key = model.executor.cache_key(inputs);
                 self.cache.get_or_lead(tenant, key, deadline, now)

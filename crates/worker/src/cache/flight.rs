@@ -2,136 +2,208 @@
 //!
 //! The requests are equal among themselves: whoever came first is a waiter like all others, and
 //! the computation belongs to the batcher. So a client that leaves takes nothing with it but
-//! its own wish for the answer.
+//! its own wish for the answer; and only when the last one has left is there nobody whom the
+//! computation is for.
 
-use std::sync::Arc;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use inferring_types::{ContentDigest, Deadline, ServiceError};
-use parking_lot::Mutex;
+use inferring_types::Deadline;
 use smallvec::SmallVec;
-use tokio::sync::oneshot;
 
-use super::{Answer, ResultCache, TenantId};
+use crate::party::Party;
+use crate::sync::{Mutex, MutexGuard};
 
-/// What all who wait for a computation are told.
-pub(super) type Outcome = Result<Arc<Answer>, ServiceError>;
+/// A computation in progress, and who waits for it to be told its outcome `O`.
+pub(crate) struct Flight<O> {
+    state: Mutex<State<O>>,
+}
 
-/// A computation in progress, and who waits for it.
-#[derive(Default)]
-pub(super) struct Flight {
-    waiters: Mutex<SmallVec<[Waiter; 1]>>,
+struct State<O> {
+    /// A place for each who waits, and places that were left and may be taken again: clients
+    /// that come and go must not grow a flight that takes long to land.
+    seats: SmallVec<[Option<Waiter>; 1]>,
+    vacant: Vec<usize>,
+    /// The run that this is computed in, from its beginning on.
+    party: Option<Arc<Party>>,
+    /// Whether the party was told that nobody waits here.
+    has_left: bool,
+    /// Once it is known.
+    outcome: Option<O>,
 }
 
 struct Waiter {
     deadline: Deadline,
-    answer: oneshot::Sender<Outcome>,
+    /// Whom to wake; `None` before the first look.
+    waker: Option<Waker>,
 }
 
-impl Flight {
-    /// Adds a waiter.
-    pub(super) fn join(&self, deadline: Deadline) -> Ticket {
-        let (answer, receiver) = oneshot::channel();
-        let mut waiters = self.waiters.lock();
-        if waiters.len() == waiters.capacity() {
-            // Clients that come and go must not grow a flight that takes long to land. Room for
-            // as many again keeps this rare.
-            waiters.retain(|waiter| !waiter.answer.is_closed());
-            let waiting = waiters.len();
-            waiters.reserve(waiting);
+impl<O> Flight<O> {
+    pub(crate) fn new() -> Self {
+        let state = State {
+            seats: SmallVec::new(),
+            vacant: Vec::new(),
+            party: None,
+            has_left: false,
+            outcome: None,
+        };
+        Self { state: Mutex::new(state) }
+    }
+
+    /// Adds a waiter. `None` where that is too late: all others have left, and the run is being
+    /// ended.
+    pub(crate) fn join(self: &Arc<Self>, deadline: Deadline) -> Option<Seat<O>> {
+        let mut state = self.lock();
+        if state.has_left {
+            let party = state.party.as_ref().expect("what has left it had joined");
+            if !party.rejoin() {
+                return None;
+            }
+            state.has_left = false;
         }
-        waiters.push(Waiter { deadline, answer });
-        Ticket(receiver)
+        let waiter = Some(Waiter { deadline, waker: None });
+        let place = match state.vacant.pop() {
+            Some(place) => {
+                state.seats[place] = waiter;
+                place
+            }
+            None => {
+                state.seats.push(waiter);
+                state.seats.len() - 1
+            }
+        };
+        drop(state);
+        Some(Seat { flight: self.clone(), place, is_over: false })
+    }
+
+    /// From here on it is computed in the run of `party`, of which it is a member, and no longer
+    /// in another. Where nobody waits any more it leaves at once.
+    pub(crate) fn attach(&self, party: Arc<Party>) {
+        let mut state = self.lock();
+        state.has_left = !state.has_waiters();
+        if state.has_left {
+            party.leave();
+        }
+        state.party = Some(party);
     }
 
     /// Whether anybody still waits whose deadline has not passed at `now`.
-    pub(super) fn is_wanted(&self, now: Instant) -> bool {
-        let waiters = self.waiters.lock();
-        waiters.iter().any(|w| !w.answer.is_closed() && !w.deadline.has_passed(now))
+    pub(crate) fn is_wanted(&self, now: Instant) -> bool {
+        self.lock().waiters().any(|waiter| !waiter.deadline.has_passed(now))
     }
 
-    /// Answers everybody.
-    pub(super) fn land(&self, outcome: Outcome) {
-        let mut waiters = std::mem::take(&mut *self.waiters.lock());
-        let last = waiters.pop();
-        // A waiter that has left does not mind that nobody receives its answer.
-        for waiter in waiters {
-            let _ = waiter.answer.send(outcome.clone());
+    /// The latest deadline of those who still wait; `None` where nobody does.
+    pub(crate) fn wanted_until(&self) -> Option<Deadline> {
+        self.lock().waiters().map(|waiter| waiter.deadline).max()
+    }
+
+    /// Tells everybody.
+    pub(crate) fn land(&self, outcome: O) {
+        let mut state = self.lock();
+        state.outcome = Some(outcome);
+        state.party = None;
+        state.has_left = false;
+        let seats = std::mem::take(&mut state.seats);
+        state.vacant = Vec::new();
+        drop(state);
+        // Whoever is woken may look at once, from another thread.
+        for waiter in seats.into_iter().flatten() {
+            if let Some(waker) = waiter.waker {
+                waker.wake();
+            }
         }
-        if let Some(waiter) = last {
-            let _ = waiter.answer.send(outcome);
-        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<O>> {
+        // What could panic under the lock leaves the state as it should be.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<O> State<O> {
+    fn waiters(&self) -> impl Iterator<Item = &Waiter> {
+        self.seats.iter().flatten()
+    }
+
+    fn has_waiters(&self) -> bool {
+        self.seats.len() > self.vacant.len()
     }
 }
 
 #[cfg(test)]
-impl Flight {
-    /// How many waiters it holds, those included that have left.
-    pub(super) fn waiters_kept(&self) -> usize {
-        self.waiters.lock().len()
+impl<O> Flight<O> {
+    /// How many places it has, those included that were left.
+    pub(crate) fn seats(&self) -> usize {
+        self.lock().seats.len()
     }
 }
 
-/// Waits for a flight's answer. Dropping it gives up this one wish.
-pub(crate) struct Ticket(oneshot::Receiver<Outcome>);
+/// Waits for a flight's outcome. Dropping it gives up this one wish.
+pub(crate) struct Seat<O> {
+    flight: Arc<Flight<O>>,
+    place: usize,
+    /// Whether the outcome was taken.
+    is_over: bool,
+}
 
-impl Ticket {
-    /// The answer, once it is there.
-    ///
-    /// # Errors
-    /// The computation's error, shared by all who waited for it.
-    pub(crate) async fn wait(self) -> Result<Arc<Answer>, ServiceError> {
-        self.0.await.expect("a flight lands before it is dropped: see Leader's drop")
+impl<O> Seat<O> {
+    /// The outcome, once it is known.
+    pub(crate) async fn wait(self) -> O
+    where
+        O: Clone,
+    {
+        self.await
+    }
+
+    /// Whether it waits for this flight.
+    pub(crate) fn is_of(&self, flight: &Arc<Flight<O>>) -> bool {
+        Arc::ptr_eq(&self.flight, flight)
     }
 }
 
-/// The duty to end a flight: with an answer, an error, or by being dropped.
-pub(crate) struct Leader {
-    cache: Arc<ResultCache>,
-    /// Under which others find the flight; `None` where they may not.
-    key: Option<ContentDigest>,
-    /// Who keeps the answer; nobody where `None`.
-    keeper: Option<TenantId>,
-    flight: Option<Arc<Flight>>,
-}
+impl<O: Clone> Future for Seat<O> {
+    type Output = O;
 
-impl Leader {
-    pub(super) fn new(
-        cache: Arc<ResultCache>,
-        key: Option<ContentDigest>,
-        keeper: Option<TenantId>,
-        flight: Arc<Flight>,
-    ) -> Self {
-        Self { cache, key, keeper, flight: Some(flight) }
-    }
-
-    /// Ends the flight. An answer is kept, an error is not.
-    pub(crate) fn complete(mut self, outcome: Result<Arc<Answer>, ServiceError>) {
-        if let Some(flight) = self.flight.take() {
-            self.cache.land(self.key.as_ref(), self.keeper, &flight, outcome);
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<O> {
+        let mut state = self.flight.lock();
+        if let Some(outcome) = &state.outcome {
+            let outcome = outcome.clone();
+            drop(state);
+            self.is_over = true;
+            return Poll::Ready(outcome);
         }
-    }
-
-    /// Whether anybody still waits whose deadline has not passed. If not, the flight ends here,
-    /// and who still waits is told so.
-    pub(crate) fn is_wanted_or_ends(&mut self, now: Instant) -> bool {
-        let Some(flight) = self.flight.take() else {
-            return false;
-        };
-        let wanted =
-            flight.is_wanted(now) || !self.cache.end_unless_wanted(self.key.as_ref(), &flight, now);
-        if wanted {
-            self.flight = Some(flight);
+        let waiter = state.seats[self.place].as_mut().expect("a seat is kept until it is left");
+        match &mut waiter.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => waiter.waker = Some(context.waker().clone()),
         }
-        wanted
+        Poll::Pending
     }
 }
 
-impl Drop for Leader {
+impl<O> Drop for Seat<O> {
     fn drop(&mut self) {
-        if let Some(flight) = self.flight.take() {
-            let error = ServiceError::unavailable("the worker gave up the computation");
-            self.cache.land(self.key.as_ref(), None, &flight, Err(error));
+        if self.is_over {
+            return;
         }
+        let mut state = self.flight.lock();
+        if state.outcome.is_some() {
+            return;
+        }
+        let left = state.seats[self.place].take();
+        state.vacant.push(self.place);
+        if !state.has_waiters()
+            && let Some(party) = &state.party
+        {
+            // Under the lock, so that whoever joins now knows of it.
+            party.leave();
+            state.has_left = true;
+        }
+        drop(state);
+        // What a waker does when it is dropped is not known here.
+        drop(left);
     }
 }

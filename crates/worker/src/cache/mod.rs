@@ -4,82 +4,31 @@
 //! exactly one computation that everybody else joins, or neither. The lock is held for a few
 //! map operations and never across a wait.
 
+mod answer;
 mod flight;
+mod leader;
 mod store;
+mod tenant;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use inferring_types::{CacheStatus, ContentDigest, Deadline, NamedTensor, ServiceError};
+use inferring_types::{CacheStatus, ContentDigest, Deadline};
 use parking_lot::Mutex;
 
-use flight::{Flight, Outcome};
-pub(crate) use flight::{Leader, Ticket};
+pub(crate) use answer::Answer;
+use flight::Flight;
+use leader::AnswerFlight;
+pub(crate) use leader::{Leader, Ticket};
 use store::Store;
+use tenant::TenantId;
+pub(crate) use tenant::{Sharing, Tenant};
 
 use crate::config::CacheConfig;
-
-/// A computed answer, with what computing it took. Shared by everybody who asked for it.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    /// All outputs of the model, in its order.
-    pub(crate) outputs: Arc<[NamedTensor]>,
-    /// How long the computation waited for an instance.
-    pub(crate) queue_time: Duration,
-    /// How long the run took.
-    pub(crate) execution_time: Duration,
-    /// Rows in that run.
-    pub(crate) batch_size: u32,
-}
-
-impl Answer {
-    /// What the map, the queues and the reference counts take beside the tensors' bytes.
-    const OVERHEAD: u64 = 320;
-
-    fn weight(&self) -> u64 {
-        let data: usize = self.outputs.iter().map(|output| output.tensor.data().len()).sum();
-        data as u64 + Self::OVERHEAD
-    }
-}
-
-/// One loaded version of a model, as the cache knows it: whose answers they are, and what may
-/// become of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tenant {
-    id: TenantId,
-    sharing: Sharing,
-}
-
-/// Tells the loaded versions of this process apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct TenantId(u64);
-
-/// Which requests may be given one answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sharing {
-    /// Equal ones: the answer is kept.
-    Kept,
-    /// Equal ones that come while it is computed; then it is forgotten.
-    InFlight,
-    /// None: the model answers equal requests differently.
-    Nothing,
-}
-
-impl Tenant {
-    /// A new tenant.
-    pub(crate) fn new(sharing: Sharing) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self { id: TenantId(NEXT.fetch_add(1, Ordering::Relaxed)), sharing }
-    }
-
-    /// Which of its requests may be given one answer.
-    pub(crate) fn sharing(self) -> Sharing {
-        self.sharing
-    }
-}
 
 /// What became of a look-up.
 pub(crate) enum Lookup {
@@ -102,7 +51,7 @@ pub(crate) struct ResultCache {
 
 struct State {
     store: Store,
-    flights: HashMap<ContentDigest, Arc<Flight>, DigestHasherBuilder>,
+    flights: HashMap<ContentDigest, Arc<AnswerFlight>, DigestHasherBuilder>,
 }
 
 impl ResultCache {
@@ -126,41 +75,42 @@ impl ResultCache {
         deadline: Deadline,
         now: Instant,
     ) -> Lookup {
-        debug_assert_ne!(tenant.sharing, Sharing::Nothing);
-        let keeps = tenant.sharing == Sharing::Kept;
+        debug_assert_ne!(tenant.sharing(), Sharing::Nothing);
+        let keeps = tenant.sharing() == Sharing::Kept;
         let mut state = self.state.lock();
         if keeps && let Some(answer) = state.store.get(&key, now) {
             drop(state);
             self.hits.fetch_add(1, Ordering::Relaxed);
             return Lookup::Hit(answer);
         }
-        if let Some(flight) = state.flights.get(&key) {
-            let ticket = flight.join(deadline);
+        let place = state.flights.entry(key);
+        if let Entry::Occupied(flight) = &place
+            && let Some(ticket) = flight.get().join(deadline)
+        {
             drop(state);
             self.joined.fetch_add(1, Ordering::Relaxed);
             return Lookup::Join(ticket);
         }
-        let flight = Arc::new(Flight::default());
-        let ticket = flight.join(deadline);
-        state.flights.insert(key, flight.clone());
+        let (flight, ticket) = lead(deadline);
+        place.insert_entry(flight.clone());
         drop(state);
         self.misses.fetch_add(1, Ordering::Relaxed);
-        let keeper = keeps.then_some(tenant.id);
-        Lookup::Lead(ticket, Leader::new(self.clone(), Some(key), keeper, flight))
+        let mut leader = Leader::new(self.clone(), keeps.then_some(tenant.id()), flight);
+        leader.keys.push(key);
+        Lookup::Lead(ticket, leader)
     }
 
     /// Leads a computation whose answer is for the caller alone.
-    pub(crate) fn lead_alone(self: &Arc<Self>, deadline: Deadline) -> Lookup {
-        let flight = Arc::new(Flight::default());
-        let ticket = flight.join(deadline);
+    pub(crate) fn lead_alone(self: &Arc<Self>, deadline: Deadline) -> (Ticket, Leader) {
+        let (flight, ticket) = lead(deadline);
         self.misses.fetch_add(1, Ordering::Relaxed);
-        Lookup::Lead(ticket, Leader::new(self.clone(), None, None, flight))
+        (ticket, Leader::new(self.clone(), None, flight))
     }
 
     /// Drops what is kept of a tenant's answers. What it computes from now on is kept again, so
     /// this is called once more when it has ended.
     pub(crate) fn forget(&self, tenant: Tenant) {
-        let forgotten = self.state.lock().store.forget(tenant.id);
+        let forgotten = self.state.lock().store.forget(tenant.id());
         // Freed outside of the lock: there may be many.
         drop(forgotten);
     }
@@ -175,44 +125,66 @@ impl ResultCache {
         }
     }
 
-    /// Ends the flight: keeps a good answer for `keeper` and wakes everybody who waits.
-    fn land(
+    /// Lets nobody join a flight any more, and keeps its answers, one for each key, for a tenant.
+    /// Whoever asks from here on finds the answers, or leads.
+    fn withdraw(
         &self,
-        key: Option<&ContentDigest>,
-        keeper: Option<TenantId>,
-        flight: &Flight,
-        outcome: Outcome,
+        keys: &[ContentDigest],
+        flight: &Arc<AnswerFlight>,
+        kept: Option<(TenantId, Vec<Arc<Answer>>)>,
     ) {
-        if let Some(key) = key {
-            let mut state = self.state.lock();
-            if let (Ok(answer), Some(keeper)) = (&outcome, keeper) {
-                state.store.insert(*key, keeper, answer.clone(), answer.weight(), Instant::now());
-            }
-            state.flights.remove(key);
+        if keys.is_empty() {
+            return;
         }
-        flight.land(outcome);
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        state.withdraw(keys, flight);
+        if let Some((keeper, answers)) = kept {
+            for (key, answer) in keys.iter().zip(answers) {
+                let weight = answer.weight();
+                state.store.insert(*key, keeper, answer, weight, now);
+            }
+        }
     }
 
-    /// Ends the flight if nobody waits for it any more whose deadline has not passed. Joining
-    /// takes the same lock, so nobody can come between the question and the end.
-    fn end_unless_wanted(
+    /// The same where nobody waits for the flight any more whose deadline has not passed; says
+    /// whether that is so. Joining takes the same lock, so nobody can come in between.
+    fn withdraw_unless_wanted(
         &self,
-        key: Option<&ContentDigest>,
-        flight: &Flight,
+        keys: &[ContentDigest],
+        flight: &Arc<AnswerFlight>,
         now: Instant,
     ) -> bool {
-        if let Some(key) = key {
+        if !keys.is_empty() {
             let mut state = self.state.lock();
             if flight.is_wanted(now) {
                 return false;
             }
-            state.flights.remove(key);
+            state.withdraw(keys, flight);
         }
-        flight.land(Err(ServiceError::deadline_exceeded(
-            "the deadline passed while the request waited for an instance",
-        )));
         true
     }
+}
+
+impl State {
+    /// Another flight may have taken a key's place: this one was being given up when somebody
+    /// came.
+    fn withdraw(&mut self, keys: &[ContentDigest], flight: &Arc<AnswerFlight>) {
+        for key in keys {
+            if let Entry::Occupied(place) = self.flights.entry(*key)
+                && Arc::ptr_eq(place.get(), flight)
+            {
+                place.remove();
+            }
+        }
+    }
+}
+
+/// A new flight and the ticket of whoever asked first.
+fn lead(deadline: Deadline) -> (Arc<AnswerFlight>, Ticket) {
+    let flight = Arc::new(Flight::new());
+    let ticket = flight.join(deadline).expect("a flight that nobody has left");
+    (flight, ticket)
 }
 
 /// Digests are uniformly random already: eight of their bytes are a hash.
@@ -237,7 +209,9 @@ impl Hasher for DigestHasher {
 
 #[cfg(test)]
 mod tests {
-    use inferring_types::{ErrorKind, Tensor};
+    use std::time::Duration;
+
+    use inferring_types::{ErrorKind, NamedTensor, ServiceError, Tensor};
 
     use super::*;
 
@@ -283,9 +257,9 @@ mod tests {
         let (first, leader) = lead(&cache, key);
         let others: Vec<_> = (0..9).map(|_| join(&cache, key)).collect();
         leader.complete(Ok(answer(1.0)));
-        let expected = first.wait().await.unwrap();
+        let expected = first.await.unwrap();
         for other in others {
-            assert!(Arc::ptr_eq(&other.wait().await.unwrap(), &expected));
+            assert!(Arc::ptr_eq(&other.await.unwrap(), &expected));
         }
         assert!(matches!(cache.get_or_lead(kept(), key, soon(), Instant::now()), Lookup::Hit(_)));
         let status = cache.status();
@@ -300,7 +274,7 @@ mod tests {
         drop(first);
         assert!(leader.is_wanted_or_ends(Instant::now()));
         leader.complete(Ok(answer(1.0)));
-        assert!(other.wait().await.is_ok());
+        assert!(other.await.is_ok());
     }
 
     #[tokio::test]
@@ -309,7 +283,7 @@ mod tests {
         let (first, leader) = lead(&cache, key);
         let other = join(&cache, key);
         leader.complete(Err(ServiceError::failed("broken")));
-        assert!(first.wait().await.is_err() && other.wait().await.is_err());
+        assert!(first.await.is_err() && other.await.is_err());
         lead(&cache, key);
     }
 
@@ -318,7 +292,7 @@ mod tests {
         let (cache, key) = (cache(), ContentDigest::of(b"k"));
         let (first, leader) = lead(&cache, key);
         drop(leader);
-        assert!(first.wait().await.unwrap_err().is_retryable());
+        assert!(first.await.unwrap_err().is_retryable());
         lead(&cache, key);
     }
 
@@ -349,7 +323,7 @@ mod tests {
         assert!(leader.is_wanted_or_ends(at(4)), "the second one still waits");
         assert!(!leader.is_wanted_or_ends(at(5)));
         for ticket in [first, second] {
-            let error = ticket.wait().await.unwrap_err();
+            let error = ticket.await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
         }
         lead(&cache, key);
@@ -362,10 +336,10 @@ mod tests {
         let others: Vec<_> = (0..20).map(|_| join(&cache, key)).collect();
         (0..10_000).for_each(|_| drop(join(&cache, key)));
         let flight = cache.state.lock().flights[&key].clone();
-        assert!(flight.waiters_kept() < 100, "{}", flight.waiters_kept());
+        assert!(flight.seats() < 100, "{}", flight.seats());
         leader.complete(Ok(answer(1.0)));
         for ticket in others.into_iter().chain([first]) {
-            assert!(ticket.wait().await.is_ok());
+            assert!(ticket.await.is_ok());
         }
     }
 
@@ -384,7 +358,7 @@ mod tests {
                 panic!("expected to join");
             };
             leader.complete(Ok(answer(1.0)));
-            assert!(first.wait().await.is_ok() && second.wait().await.is_ok());
+            assert!(first.await.is_ok() && second.await.is_ok());
         }
         assert_eq!(cache.status().entries, 0);
     }
@@ -392,14 +366,10 @@ mod tests {
     #[tokio::test]
     async fn who_leads_alone_is_joined_by_nobody() {
         let cache = cache();
-        let Lookup::Lead(first, leader) = cache.lead_alone(soon()) else {
-            panic!("expected to lead");
-        };
-        let Lookup::Lead(second, mut abandoned) = cache.lead_alone(soon()) else {
-            panic!("expected to lead");
-        };
+        let (first, leader) = cache.lead_alone(soon());
+        let (second, mut abandoned) = cache.lead_alone(soon());
         leader.complete(Ok(answer(1.0)));
-        assert!(first.wait().await.is_ok());
+        assert!(first.await.is_ok());
         drop(second);
         assert!(!abandoned.is_wanted_or_ends(Instant::now()));
         assert_eq!(cache.status().entries, 0);

@@ -215,7 +215,7 @@ async fn an_answer_that_is_too_old_is_computed_anew() {
 
 #[tokio::test]
 async fn the_cache_stays_within_its_bounds_and_counts_what_it_puts_out() {
-    for (entries, bytes) in [(5, ByteSize::gib(1)), (1000, ByteSize::kib(2))] {
+    for (entries, bytes) in [(5, ByteSize::gib(1)), (1000, ByteSize::kib(4))] {
         let config = caching(CacheConfig { entries, bytes, ..CacheConfig::default() });
         let fixture = Fixture::with(&FakeBackend::new(), &config);
         for n in 0..50u8 {
