@@ -1,38 +1,68 @@
-//! How densely work arrives.
+//! How densely work arrives, and how long it may take.
 
 use std::time::Instant;
 
-/// Rows per second of late: what came counts less the longer ago it came.
+use crate::cost::Seconds;
+
+/// Rows over which the mean distance between two of them is taken.
+const MEMORY: f64 = 32.0;
+/// Requests of which it is known how long they might take.
+const ALLOWANCES: usize = 64;
+
+/// The latest arrivals.
 #[derive(Debug)]
 pub(crate) struct Arrivals {
-    /// The memory: after so many seconds a row counts 1/e.
-    memory: f64,
-    /// The decayed count of rows, as of `counted_at`.
+    /// The mean distance between two rows.
+    gap: Seconds,
     rows: f64,
-    counted_at: Option<Instant>,
+    last: Option<Instant>,
+    /// Of the latest requests, how long they might take.
+    allowances: Vec<f32>,
+    requests: u64,
 }
 
 impl Arrivals {
-    pub(crate) fn new(memory: f64) -> Self {
-        Self { memory, rows: 0.0, counted_at: None }
+    pub(crate) fn new() -> Self {
+        Self { gap: 0.0, rows: 0.0, last: None, allowances: Vec::new(), requests: 0 }
     }
 
-    pub(crate) fn count(&mut self, rows: usize, now: Instant) {
-        self.rows = self.rows_at(now) + rows as f64;
-        self.counted_at = self.counted_at.max(Some(now));
+    /// A request comes that may take that long.
+    pub(crate) fn count(&mut self, rows: usize, allowance: Seconds, now: Instant) {
+        let rows = rows.max(1) as f64;
+        if let Some(last) = self.last {
+            let gap = now.saturating_duration_since(last).as_secs_f64() / rows;
+            // A mean over what there is, until that is as much as is remembered.
+            self.rows = (self.rows + rows).min(MEMORY);
+            self.gap += (gap - self.gap) * (rows / self.rows).min(1.0);
+        }
+        self.last = self.last.max(Some(now));
+        if self.allowances.len() < ALLOWANCES {
+            self.allowances.push(allowance as f32);
+        } else {
+            self.allowances[self.requests as usize % ALLOWANCES] = allowance as f32;
+        }
+        self.requests += 1;
     }
 
-    /// Rows per second.
+    /// Rows per second; 0 until there are a few.
     pub(crate) fn rate(&self, now: Instant) -> f64 {
-        self.rows_at(now) / self.memory
+        let Some(last) = self.last else { return 0.0 };
+        if self.rows < 4.0 {
+            return 0.0;
+        }
+        let silence = now.saturating_duration_since(last).as_secs_f64();
+        let overdue = (silence - self.gap).max(0.0) / MEMORY;
+        1.0 / (self.gap + overdue).max(1e-9)
     }
 
-    fn rows_at(&self, now: Instant) -> f64 {
-        let Some(counted_at) = self.counted_at else { return 0.0 };
-        let passed = now.saturating_duration_since(counted_at).as_secs_f64();
-        // No exponential for each row: over a hundredth of the memory a line is as good.
-        let decay = passed / self.memory;
-        self.rows * if decay < 0.01 { 1.0 - decay } else { (-decay).exp() }
+    /// How many requests there have been.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// Of the latest requests, how long they might take, in no order.
+    pub(crate) fn allowances(&self) -> impl ExactSizeIterator<Item = Seconds> + Clone {
+        self.allowances.iter().copied().map(Seconds::from)
     }
 }
 
@@ -46,13 +76,34 @@ mod tests {
     #[test]
     fn a_steady_stream_is_measured_and_then_forgotten() {
         let mut now = clock::start();
-        let mut arrivals = Arrivals::new(0.5);
+        let mut arrivals = Arrivals::new();
         for _ in 0..4000 {
             now += Duration::from_millis(2);
-            arrivals.count(3, now);
+            arrivals.count(3, 1.0, now);
         }
         assert!((arrivals.rate(now) - 1500.0).abs() < 15.0, "{}", arrivals.rate(now));
-        now += Duration::from_secs(5);
-        assert!(arrivals.rate(now) < 1.0);
+        now += Duration::from_secs(32);
+        assert!(arrivals.rate(now) < 1.1, "{}", arrivals.rate(now));
+    }
+
+    #[test]
+    fn a_few_requests_are_no_stream() {
+        let now = clock::start();
+        let mut arrivals = Arrivals::new();
+        for _ in 0..3 {
+            arrivals.count(1, 1.0, now);
+            assert_eq!(arrivals.rate(now), 0.0);
+        }
+    }
+
+    #[test]
+    fn the_latest_allowances_count() {
+        let now = clock::start();
+        let mut arrivals = Arrivals::new();
+        for request in 0..100_u8 {
+            arrivals.count(1, f64::from(request), now);
+        }
+        assert_eq!(arrivals.allowances().len(), 64);
+        assert_eq!(arrivals.allowances().fold(f64::INFINITY, f64::min), 36.0);
     }
 }

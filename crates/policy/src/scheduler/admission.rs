@@ -125,13 +125,13 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         for &lane in self.lanes.active() {
             let queues = &self.lanes.get(lane).queues;
             ahead += queues[..class].iter().map(super::queue::Queue::rows).sum::<usize>();
-            ahead += queues[class].rows_before(due);
+            ahead += queues[class].rows_due_before(due);
         }
         // It need not wait for those it shares its run with.
         let best = costs.best();
         let ahead = (ahead + work.rows).saturating_sub(best.rows) as f64;
-        let busy = if idle > 0 { 0.0 } else { self.runs.remaining(now) };
-        (busy + ahead / best.throughput) / instances as f64
+        let busy = if idle > 0 { 0.0 } else { self.runs.soonest(now) };
+        busy + ahead / best.throughput / instances as f64
     }
 
     /// How long the jobs that wait, and those that run, will take.

@@ -2,32 +2,35 @@
 //!
 //! A larger batch gets more rows done per second, if the model is one that gains from batches at
 //! all, and makes everybody wait longer. Which counts more depends on how long the queue is and
-//! how fast it grows; so each size is charged for both. With `n` rows waiting, `r` coming per
-//! second, and at most `m` done per second by batches of the best size, a run of `b` rows that
-//! takes `l` seconds
+//! how fast it grows. So each size is charged with the time that everybody who is there will wait
+//! ([`waiting`]): those in the batch for its run, the others until an instance is idle again, and
+//! then for what remains to be done, which under load is long if the batch wasted capacity. On a
+//! quiet machine the least is the batch with the least mean waiting time, a row at a time for a
+//! model whose batches save nothing; near full load it is the batch with the best throughput.
 //!
-//! - wastes `m l - b` rows of what could have been done meanwhile, and everybody who waits, now
-//!   or later until the queue is empty again, waits for that: `n (m l - b) / (m - r)` seconds;
-//! - leaves a queue of `n - b + r l` rows to be worked off.
-//!
-//! With the queue taken for a fluid, so that `x` rows need `x / (m - r)` seconds and wait half of
-//! that each, the size to run is the one for which `n (m l - b) + ((m - r) r l² + (b - r l)²) / 2`
-//! is least: one step of policy improvement on the fluid's value function. On a quiet machine
-//! that is the batch with the least mean waiting time, a row at a time for a model whose batches
-//! save nothing; as `r` comes near to `m` it is the batch with the best throughput.
+//! Then there are deadlines. A batch must be done before the first of its jobs is due, and where
+//! that allows only a smaller one than was wanted, there is a trap: under overload jobs are near
+//! their deadline *because* they had to wait, small batches make the others wait longer still, and
+//! in the end every job is served last minute in a batch of one. What is lost then is throughput,
+//! and the way out is to give up those who would force a small batch, for they cost more than they
+//! are ([`triage`]). Where there is capacity to spare nobody is given up.
 
 use std::time::{Duration, Instant};
 
+use super::pace::Pace;
+use super::queue::Queue;
 use super::{DispatchReason, SchedulerConfig};
 use crate::cost::{Costs, Seconds};
 
+/// What there is to run, and what is known of it.
 /// What there is to run, and what is known of it.
 #[derive(Debug)]
 pub(super) struct Situation<'a> {
     /// `None` where nothing has run yet.
     pub(super) costs: Option<Costs<'a>>,
-    /// Rows of the class whose turn it is.
-    pub(super) lead: usize,
+    pub(super) pace: Pace,
+    /// The jobs of the class whose turn it is.
+    pub(super) lead: &'a Queue,
     /// Rows of all classes in the lane.
     pub(super) rows: usize,
     /// Rows in all lanes.
@@ -38,16 +41,19 @@ pub(super) struct Situation<'a> {
     pub(super) due: Instant,
     /// When the lane's oldest job came.
     pub(super) oldest: Instant,
+    /// How long until another instance is idle.
+    pub(super) relief: Seconds,
     /// Nothing more will come.
     pub(super) closed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Plan {
-    /// Up to so many rows, now.
+    /// Up to so many rows, now; those that are due before `sacrifice` are given up.
     Run {
         rows: usize,
         reason: DispatchReason,
+        sacrifice: Option<Instant>,
     },
     WaitUntil(Instant),
 }
@@ -81,59 +87,119 @@ fn run(
     reason: DispatchReason,
 ) -> Plan {
     let most = situation.rows.min(config.rows_max()).max(1);
+    let reason = |rows| if rows >= config.rows_max() { DispatchReason::Full } else { reason };
     let Some(costs) = situation.costs else {
-        let reason = if most >= config.rows_max() { DispatchReason::Full } else { reason };
-        return Plan::Run { rows: most, reason };
+        return Plan::Run { rows: most, reason: reason(most), sacrifice: None };
     };
+    let wanted = size_wanted(config, situation, costs, most);
+    let safe = |rows| costs.safe(config.run_rows(rows));
     let slack = situation.due.saturating_duration_since(now).as_secs_f64();
-    let wanted = cheapest(config, situation, costs, most, f64::INFINITY);
-    let rows = cheapest(config, situation, costs, most, slack);
-    let reason = if rows < wanted {
-        DispatchReason::Deadline
-    } else if rows >= config.rows_max() {
-        DispatchReason::Full
-    } else {
-        reason
-    };
-    Plan::Run { rows, reason }
+    if wanted == 1 || safe(wanted) <= slack {
+        return Plan::Run { rows: wanted, reason: reason(wanted), sacrifice: None };
+    }
+    let (rows, sacrifice) = triage(config, situation, costs, now, wanted);
+    Plan::Run { rows, reason: DispatchReason::Deadline, sacrifice }
 }
 
-/// The size that costs least among those that are done within `slack`; 1 where none is.
-fn cheapest(
+/// The size with which those who are there wait least.
+fn size_wanted(
     config: &SchedulerConfig,
     situation: &Situation<'_>,
     costs: Costs<'_>,
     most: usize,
-    slack: Seconds,
 ) -> usize {
-    let instances = config.instances.max(1) as f64;
-    let best = costs.best();
-    let most_done = best.throughput;
-    let rate = (situation.rate / instances).min(most_done);
-    let spare = most_done - rate;
-    let waiting = situation.waiting as f64 / instances;
-    let lead_time = 1.25 * costs.expected(config.run_rows(situation.lead.min(most)));
+    // Others may come along where that costs those whose turn it is next to nothing.
+    let lead = situation.lead.rows();
+    let lead_time = FILLING * costs.expected(config.run_rows(lead.min(most)));
     let mut least = (f64::INFINITY, 1);
     for rows in config.sizes(most) {
-        let run_rows = config.run_rows(rows);
-        let time = costs.expected(run_rows);
-        if rows > 1 && costs.safe(run_rows) > slack {
+        let time = costs.expected(config.run_rows(rows));
+        if rows > lead && time > lead_time {
             break;
         }
-        // Others may come along where that costs those whose turn it is next to nothing.
-        if rows > situation.lead && time > lead_time {
-            break;
-        }
-        let done = rows as f64;
-        let left = done - rate * time;
-        let cost =
-            waiting * (most_done * time - done) + (spare * rate * time * time + left * left) / 2.0;
+        let cost = waiting(config, situation, costs, rows, time);
         if cost <= least.0 {
             least = (cost, rows);
         }
     }
     least.1
 }
+
+/// How long all who are there wait, in sum, if a run of `rows` rows starts now.
+fn waiting(
+    config: &SchedulerConfig,
+    situation: &Situation<'_>,
+    costs: Costs<'_>,
+    rows: usize,
+    time: Seconds,
+) -> Seconds {
+    let instances = config.instances.max(1) as f64;
+    let capacity = situation.pace.throughput * instances;
+    // What is too much will be refused, or be late; more than can be done does not have to be.
+    let rate = situation.rate.min((1.0 - SPARE_MIN) * capacity);
+    let pause = time.min(situation.relief);
+    let members = rows as f64;
+    let others = situation.waiting as f64 - members;
+    let left = others + rate * pause;
+    // Those who are left are run together, or one by one: between the two.
+    let together = costs.expected(config.run_rows((left / instances).ceil() as usize));
+    let alone = costs.expected(config.run_rows(1));
+    let rest = left * (alone + together.max(left / capacity)) / 2.0;
+    // The queue as a fluid that is worked off while more of it comes; an instance that is still
+    // busy when the next one is idle is so much less capacity.
+    let owed = left + situation.pace.throughput * (time - pause);
+    let congestion = owed * owed / 2.0 * (1.0 / (capacity - rate) - 1.0 / capacity);
+    members * time + others * pause + rest + congestion
+}
+
+/// What to do when the batch that is `wanted` is not done before the first of its jobs is due: how
+/// many rows to run, and before when jobs are due that are given up for it.
+fn triage(
+    config: &SchedulerConfig,
+    situation: &Situation<'_>,
+    costs: Costs<'_>,
+    now: Instant,
+    wanted: usize,
+) -> (usize, Option<Instant>) {
+    let pace = situation.pace;
+    let pressure = pressure(config, situation);
+    let lead = situation.lead;
+    let mut least = (f64::INFINITY, 1, None);
+    for rows in config.sizes(wanted) {
+        let run_rows = config.run_rows(rows);
+        let due = later(now, seconds(costs.safe(run_rows)));
+        let given_up = lead.rows_due_before(due);
+        let served = rows.min(lead.rows() - given_up);
+        // Capacity that this run wastes, of which each row is a request lost as far as there is
+        // none to spare; and those who are lost for certain, as far as there is.
+        let wasted = pace.throughput * costs.expected(run_rows) - served as f64;
+        let cost = pressure * wasted + (1.0 - pressure) * given_up as f64;
+        if served > 0 && cost <= least.0 {
+            least = (cost, rows, (given_up > 0).then_some(due));
+        }
+        if rows == 1 {
+            // Nobody is given up, the first may or may not be in time.
+            let cost = pressure * (wasted + 0.5);
+            if given_up > 0 && cost <= least.0 {
+                least = (cost, 1, None);
+            }
+        }
+    }
+    (least.1, least.2)
+}
+
+/// How much more there is to do than can be done: 0 with capacity to spare, 1 with none.
+pub(super) fn pressure(config: &SchedulerConfig, situation: &Situation<'_>) -> f64 {
+    let capacity = situation.pace.throughput * config.instances.max(1) as f64;
+    let horizon = situation.pace.allowance;
+    let load = (situation.waiting as f64 / horizon + situation.rate) / capacity;
+    ((load - 0.9) / 0.15).clamp(0.0, 1.0)
+}
+
+/// How much longer a run may take for jobs of other classes that come along.
+const FILLING: f64 = 1.25;
+/// The least part of capacity that is reckoned to be spare: a rate is not known exactly.
+const SPARE_MIN: f64 = 0.02;
 
 pub(super) fn seconds(seconds: Seconds) -> Duration {
     const CENTURY: Seconds = 100.0 * 365.0 * 24.0 * 3600.0;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use super::jobs::{JobId, Jobs};
+use super::pace::Pace;
 use super::queue::Queue;
 use crate::cost::Class;
 
@@ -21,6 +22,8 @@ pub(super) struct Lane<K> {
     /// As the jobs came; those that have left since are still in it, but never first.
     came: VecDeque<(JobId, Instant)>,
     pub(super) cost_class: Class,
+    /// What can be sustained, and how many requests there had been when that was found.
+    pub(super) pace: (Pace, u64),
     /// Where it is on the list of lanes with jobs.
     active: Option<usize>,
 }
@@ -70,7 +73,14 @@ impl<K: Eq + Hash + Clone> Lanes<K> {
             Some(&index) => index,
             None => {
                 let queues = (0..classes).map(|_| Queue::default()).collect();
-                self.add(Lane { key, queues, came: VecDeque::new(), cost_class, active: None })
+                self.add(Lane {
+                    key,
+                    queues,
+                    came: VecDeque::new(),
+                    cost_class,
+                    pace: (Pace::default(), 0),
+                    active: None,
+                })
             }
         };
         let active = self.active.len();

@@ -21,6 +21,7 @@ mod config;
 mod dispatch;
 mod jobs;
 mod lane;
+mod pace;
 mod queue;
 mod runs;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use dispatch::{Plan, Situation, later, plan, seconds};
 pub use jobs::JobId;
 use jobs::{Jobs, Place};
 use lane::Lanes;
+use pace::Pace;
 use queue::Entry;
 pub use runs::RunId;
 use runs::Runs;
@@ -153,7 +155,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
             jobs: Jobs::new(),
             classes: Classes::new(config.classes.get()),
             runs: Runs::default(),
-            arrivals: Arrivals::new(ARRIVALS_MEMORY),
+            arrivals: Arrivals::new(),
             waiting: Waiting::default(),
             probed_at: None,
             closed: false,
@@ -166,7 +168,8 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
     /// # Errors
     /// It cannot be answered in time, or there is no room for it; see [`Refusal`].
     pub fn offer(&mut self, work: Work<K>, job: J, now: Instant) -> Result<JobId, Refused<J>> {
-        self.arrivals.count(work.rows, now);
+        let allowance = work.deadline.saturating_duration_since(now).as_secs_f64();
+        self.arrivals.count(work.rows, allowance, now);
         let admission = match self.admit(&work, now) {
             Ok(admission) => admission,
             Err(refusal) => return Err(Refused { job, refusal }),
@@ -201,7 +204,12 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         loop {
             self.drop_late(now, &mut next.late);
             let (lane, class, rows, reason) = match self.choose(now) {
-                Choice::Run { lane, class, rows, reason } => (lane, class, rows, reason),
+                Choice::Run { lane, class, rows, reason, sacrifice } => {
+                    if let Some(due) = sacrifice {
+                        self.give_up(lane, class, due, &mut next.late);
+                    }
+                    (lane, class, rows, reason)
+                }
                 Choice::WaitUntil(moment) => {
                     next.step = Step::WaitUntil(moment);
                     return next;
@@ -297,6 +305,21 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         }
     }
 
+    /// Gives up the jobs that are due before that: all who wait are better off without them.
+    fn give_up(&mut self, lane: usize, class: usize, due: Instant, late: &mut Vec<J>) {
+        while let Some(head) = self.lanes.get(lane).queues[class].head().copied() {
+            if head.due >= due {
+                break;
+            }
+            if self.jobs.get(head.place).due < self.jobs.get(head.place).deadline {
+                self.postpone(head.place);
+            } else {
+                self.dequeue(head.place);
+                late.push(self.remove(head.place));
+            }
+        }
+    }
+
     fn fate(&self, place: Place, now: Instant) -> Fate {
         let waiting = self.jobs.get(place);
         if waiting.deadline <= now {
@@ -343,7 +366,9 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
             };
             let (due, lane) = heads(class).min().expect("the class has work");
             match self.plan(lane, class, due, now) {
-                Plan::Run { rows, reason } => return Choice::Run { lane, class, rows, reason },
+                Plan::Run { rows, reason, sacrifice } => {
+                    return Choice::Run { lane, class, rows, reason, sacrifice };
+                }
                 Plan::WaitUntil(moment) => {
                     wait = Some(wait.map_or(moment, |earliest| earliest.min(moment)));
                     passed_over.push((lane, class));
@@ -353,19 +378,44 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
     }
 
     fn plan(&mut self, lane: usize, class: usize, due: Instant, now: Instant) -> Plan {
+        let rate = self.arrivals.rate(now);
+        let pace = self.pace(lane, rate);
+        let others = self.config.instances.max(1) - 1;
+        let relief = match self.runs.count() {
+            busy if busy < others => 0.0,
+            _ => self.runs.soonest(now),
+        };
         let lane = self.lanes.get_mut(lane);
         let oldest = lane.oldest(&self.jobs).unwrap_or(now);
         let situation = Situation {
             costs: self.costs.of(lane.cost_class),
-            lead: lane.queues[class].rows(),
+            pace,
+            lead: &lane.queues[class],
             rows: lane.rows(),
             waiting: self.waiting.rows,
-            rate: self.arrivals.rate(now),
+            rate,
             due,
             oldest,
+            relief,
             closed: self.closed,
         };
         plan(&self.config, &situation, now)
+    }
+
+    /// What can be sustained, found anew after a while.
+    fn pace(&mut self, lane: usize, rate: f64) -> Pace {
+        let requests = self.arrivals.requests();
+        let lane = self.lanes.get_mut(lane);
+        let (pace, found_at) = lane.pace;
+        let stale = requests >= found_at + PACE_KEPT.min(found_at);
+        match self.costs.of(lane.cost_class) {
+            Some(costs) if stale || pace.rows == 0 => {
+                let pace = Pace::of(&self.config, costs, &self.arrivals, rate);
+                lane.pace = (pace, requests);
+                pace
+            }
+            _ => pace,
+        }
     }
 
     /// Takes up to `rows` rows of a lane, those of the class first, then of the others by urgency;
@@ -456,11 +506,17 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
     }
 }
 
-/// Over how many seconds arrivals are counted.
-const ARRIVALS_MEMORY: f64 = 0.25;
+/// For how many requests it is kept what can be sustained.
+const PACE_KEPT: u64 = 64;
 
 enum Choice {
-    Run { lane: usize, class: usize, rows: usize, reason: DispatchReason },
+    Run {
+        lane: usize,
+        class: usize,
+        rows: usize,
+        reason: DispatchReason,
+        sacrifice: Option<Instant>,
+    },
     WaitUntil(Instant),
     Nothing,
 }

@@ -64,10 +64,10 @@ impl Queue {
         Some(entry)
     }
 
-    /// About how many rows are due no later than that.
-    pub(super) fn rows_before(&self, due: Instant) -> usize {
+    /// About how many rows are due before that.
+    pub(super) fn rows_due_before(&self, due: Instant) -> usize {
         let jobs = match self.entries.back() {
-            Some(last) if due < last.due => self.entries.partition_point(|entry| entry.due <= due),
+            Some(last) if due <= last.due => self.entries.partition_point(|entry| entry.due < due),
             _ => return self.rows,
         };
         // Jobs mostly have as many rows as others of their lane; a sum over all of them for each
@@ -91,8 +91,8 @@ mod tests {
             let due = start + Duration::from_millis(due);
             queue.insert(Entry { due, place: place as Place, rows: 2 });
         }
-        assert_eq!(queue.rows_before(start + Duration::from_millis(20)), 6);
-        assert_eq!(queue.rows_before(start + Duration::from_millis(500)), 12);
+        assert_eq!(queue.rows_due_before(start + Duration::from_millis(21)), 6);
+        assert_eq!(queue.rows_due_before(start + Duration::from_millis(500)), 12);
         assert!(queue.remove(start + Duration::from_millis(50), 2).is_some());
         assert!(queue.remove(start + Duration::from_millis(50), 2).is_none());
         assert_eq!(queue.rows(), 10);

@@ -48,6 +48,12 @@ impl Runs {
         self.running.len()
     }
 
+    /// What remains of the one that ends first.
+    pub(super) fn soonest(&self, now: Instant) -> Seconds {
+        let left = |run: &Run| run.ends.saturating_duration_since(now).as_secs_f64();
+        self.running.iter().map(left).fold(f64::INFINITY, f64::min)
+    }
+
     /// What remains of all of them together.
     pub(super) fn remaining(&self, now: Instant) -> Seconds {
         let left = |run: &Run| run.ends.saturating_duration_since(now).as_secs_f64();
