@@ -1,18 +1,21 @@
 //! What models have done, as a JSON document: what `GET /v2/models/stats` answers, and what a
-//! gateway reads from its workers. The form is the statistics extension's.
+//! gateway reads from its workers. The form is the statistics extension's, with two members more:
+//! `batching` tells why runs left the queue, `cost_curves` what runs are reckoned to take.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use inferring_types::{BatchSizeStatistics, BatchStatus, ModelStatistics, ServiceError, Spent};
+use inferring_types::{
+    BatchSizeStatistics, BatchStatus, CostCurve, CostPoint, ModelStatistics, ServiceError, Spent,
+};
 use serde::{Deserialize, Serialize};
 
 /// The document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StatisticsDocument {
     model_stats: Vec<OneModel>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct OneModel {
     name: String,
     version: String,
@@ -23,6 +26,37 @@ struct OneModel {
     inference_stats: InferenceStats,
     #[serde(default)]
     batch_stats: Vec<BatchStats>,
+    #[serde(default)]
+    batching: BatchingDocument,
+    #[serde(default)]
+    cost_curves: Vec<CostCurveDocument>,
+}
+
+/// Runs by why they left the queue, and requests by why they never ran.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct BatchingDocument {
+    full: u64,
+    idle: u64,
+    deadline: u64,
+    delay: u64,
+    dropped: u64,
+    refused: u64,
+    interrupted: u64,
+    queued: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct CostCurveDocument {
+    row_bytes: u64,
+    points: Vec<CostPointDocument>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct CostPointDocument {
+    rows: u64,
+    /// With three digits behind the point: a small model's run takes but a few.
+    microseconds: f64,
+    runs: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +120,8 @@ impl From<&ModelStatistics> for OneModel {
                 cache_miss: model.cache_miss.into(),
             },
             batch_stats: model.batches.iter().map(BatchStats::from).collect(),
+            batching: (&model.batching).into(),
+            cost_curves: model.curves.iter().map(CostCurveDocument::from).collect(),
         }
     }
 }
@@ -114,8 +150,12 @@ impl TryFrom<OneModel> for ModelStatistics {
             cache_hit: stats.cache_hit.into(),
             cache_miss: stats.cache_miss.into(),
             batches: model.batch_stats.into_iter().map(BatchSizeStatistics::from).collect(),
-            batching: BatchStatus::default(),
-            curves: Vec::new(),
+            batching: BatchStatus {
+                batches: model.execution_count,
+                rows: model.inference_count,
+                ..model.batching.into()
+            },
+            curves: model.cost_curves.into_iter().map(CostCurve::from).collect(),
         })
     }
 }
@@ -139,6 +179,47 @@ impl From<BatchStats> for BatchSizeStatistics {
             compute_infer: batch.compute_infer.into(),
             compute_output: batch.compute_output.into(),
         }
+    }
+}
+
+impl From<&BatchStatus> for BatchingDocument {
+    fn from(status: &BatchStatus) -> Self {
+        let BatchStatus {
+            full, idle, deadline, delay, dropped, refused, interrupted, queued, ..
+        } = *status;
+        Self { full, idle, deadline, delay, dropped, refused, interrupted, queued }
+    }
+}
+
+impl From<BatchingDocument> for BatchStatus {
+    fn from(document: BatchingDocument) -> Self {
+        let BatchingDocument { full, idle, deadline, delay, dropped, refused, interrupted, queued } =
+            document;
+        let none = Self::default();
+        Self { full, idle, deadline, delay, dropped, refused, interrupted, queued, ..none }
+    }
+}
+
+impl From<&CostCurve> for CostCurveDocument {
+    fn from(curve: &CostCurve) -> Self {
+        let point = |&CostPoint { rows, time, runs }: &CostPoint| CostPointDocument {
+            rows,
+            microseconds: time.as_nanos() as f64 / 1e3,
+            runs,
+        };
+        Self { row_bytes: curve.row_bytes, points: curve.points.iter().map(point).collect() }
+    }
+}
+
+impl From<CostCurveDocument> for CostCurve {
+    fn from(document: CostCurveDocument) -> Self {
+        let point = |CostPointDocument { rows, microseconds, runs }| CostPoint {
+            rows,
+            time: Duration::from_nanos((microseconds * 1e3).round() as u64),
+            runs,
+        };
+        let points = document.points.into_iter().map(point).collect();
+        Self { row_bytes: document.row_bytes, points }
     }
 }
 
@@ -170,11 +251,34 @@ mod tests {
         busy.compute_output = spent(6);
         (busy.cache_hit, busy.cache_miss) = (spent(7), spent(8));
         busy.of_batch_size(3).compute_infer = spent(9);
+        busy.batching = BatchStatus {
+            batches: busy.executions,
+            rows: busy.inferences,
+            full: 1,
+            idle: 2,
+            deadline: 3,
+            delay: 4,
+            dropped: 5,
+            refused: 6,
+            interrupted: 7,
+            queued: 8,
+        };
+        let point = |rows, nanos| CostPoint { rows, time: Duration::from_nanos(nanos), runs: rows };
+        busy.curves = vec![
+            CostCurve { row_bytes: 16, points: vec![point(1, 14_812), point(4, 20_000)] },
+            CostCurve { row_bytes: 4096, points: vec![point(1, 3_600_000_000_001)] },
+        ];
         let idle = ModelStatistics::new("m".parse().unwrap(), "1".parse().unwrap());
         let all = vec![busy, idle];
         let text = serde_json::to_string(&StatisticsDocument::from(&all[..])).unwrap();
         assert!(text.starts_with(r#"{"model_stats":[{"name":"iris","version":"2","#), "{text}");
         assert!(text.contains(r#""success":{"count":1,"ns":1234}"#), "{text}");
+        for expected in [
+            r#""batching":{"full":1,"idle":2,"deadline":3,"delay":4,"dropped":5,"refused":6,"#,
+            r#""cost_curves":[{"row_bytes":16,"points":[{"rows":1,"microseconds":14.812,"runs":1}"#,
+        ] {
+            assert!(text.contains(expected), "{text}");
+        }
         let document: StatisticsDocument = serde_json::from_str(&text).unwrap();
         assert_eq!(Vec::try_from(document).unwrap(), all);
     }

@@ -9,8 +9,8 @@ use std::fmt;
 use http::Response;
 use inferring_protocol::rest::Chunks;
 use inferring_types::{
-    BatchStatus, BreakerState, EndpointStatus, GatewayStatus, IndexEntry, ModelState, ModelVersion,
-    NodeStatus, WorkerStatus,
+    BatchStatus, BreakerState, CostCurve, CostPoint, EndpointStatus, GatewayStatus, IndexEntry,
+    ModelState, ModelStatistics, ModelVersion, NodeStatus, ServiceError, WorkerStatus,
 };
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -25,9 +25,8 @@ use crate::Node;
 /// All metrics of the node, as OpenMetrics text.
 pub(super) async fn metrics(node: &dyn Node) -> Response<Chunks> {
     let snapshot = match node.status().await {
-        // A worker's own index costs no question to anybody.
-        Ok(NodeStatus::Worker(status)) => match node.index().await {
-            Ok(index) => Snapshot::Worker(status, index),
+        Ok(NodeStatus::Worker(status)) => match worker_snapshot(node, status).await {
+            Ok(snapshot) => snapshot,
             Err(error) => return error_response(&error, None),
         },
         Ok(NodeStatus::Gateway(status)) => Snapshot::Gateway(status),
@@ -37,9 +36,19 @@ pub(super) async fn metrics(node: &dyn Node) -> Response<Chunks> {
     respond(http::StatusCode::OK, CONTENT_TYPE, Chunks::one(snapshot.into_text()))
 }
 
+/// A worker's own index and statistics cost no question to anybody.
+async fn worker_snapshot(
+    node: &dyn Node,
+    status: Box<WorkerStatus>,
+) -> Result<Snapshot, ServiceError> {
+    let index = node.index().await?;
+    let statistics = node.statistics(None).await?;
+    Ok(Snapshot::Worker(status, index, statistics))
+}
+
 #[derive(Debug)]
 enum Snapshot {
-    Worker(Box<WorkerStatus>, Vec<IndexEntry>),
+    Worker(Box<WorkerStatus>, Vec<IndexEntry>, Vec<ModelStatistics>),
     Gateway(Box<GatewayStatus>),
 }
 
@@ -57,7 +66,10 @@ impl Collector for Snapshot {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut out = Families(encoder);
         match self {
-            Self::Worker(status, index) => worker(&mut out, status, index),
+            Self::Worker(status, index, statistics) => {
+                worker(&mut out, status, index)?;
+                costs(&mut out, statistics)
+            }
             Self::Gateway(status) => gateway(&mut out, status),
         }
     }
@@ -133,7 +145,7 @@ fn worker(out: &mut Families<'_>, status: &WorkerStatus, index: &[IndexEntry]) -
     let cache = &status.cache;
     out.counter(
         "inferring_cache_requests",
-        "Requests by what the result cache did for them",
+        "Look-ups in the result cache, by what came of them",
         [("hit", cache.hits), ("joined", cache.joined), ("miss", cache.misses)]
             .map(|(result, count)| (vec![("result", result)], count)),
     )?;
@@ -159,8 +171,12 @@ fn batches(out: &mut Families<'_>, status: &WorkerStatus) -> fmt::Result {
         })
     };
     type Count = fn(&BatchStatus) -> u64;
-    let reasons: [(&str, Count); 3] =
-        [("full", |b| b.full), ("delay", |b| b.delay), ("idle", |b| b.idle)];
+    let reasons: [(&str, Count); 4] = [
+        ("full", |b| b.full),
+        ("idle", |b| b.idle),
+        ("deadline", |b| b.deadline),
+        ("delay", |b| b.delay),
+    ];
     let by_reason = reasons.into_iter().flat_map(|(reason, count)| {
         of_models(count).map(move |(mut labels, count)| {
             labels.push(("reason", reason));
@@ -174,8 +190,42 @@ fn batches(out: &mut Families<'_>, status: &WorkerStatus) -> fmt::Result {
         "Requests dropped unexecuted: expired, or nobody waited any more",
         of_models(|b| b.dropped),
     )?;
+    out.counter(
+        "inferring_requests_refused",
+        "Requests refused on arrival: the queue was full, or they would have been late",
+        of_models(|b| b.refused),
+    )?;
+    out.counter(
+        "inferring_executions_interrupted",
+        "Runs ended early: nobody waited any more, or they took too long",
+        of_models(|b| b.interrupted),
+    )?;
     let queued = of_models(|b| b.queued).map(|(labels, count)| (labels, count as f64));
     out.gauge("inferring_queue_requests", "Requests waiting for an instance", queued)
+}
+
+/// What runs are reckoned to take. A model that takes rows of many sizes has many curves of many
+/// points: told are the points of the curve that most runs made, for numbers of rows that are
+/// powers of two.
+fn costs(out: &mut Families<'_>, statistics: &[ModelStatistics]) -> fmt::Result {
+    let runs = |curve: &&CostCurve| curve.points.iter().map(|point| point.runs).sum::<u64>();
+    let known: Vec<(&ModelStatistics, CostPoint, String)> = statistics
+        .iter()
+        .filter_map(|model| Some((model, model.curves.iter().max_by_key(runs)?)))
+        .flat_map(|(model, curve)| curve.points.iter().map(move |point| (model, *point)))
+        .filter(|(_, point)| point.rows.is_power_of_two())
+        .map(|(model, point)| (model, point, point.rows.to_string()))
+        .collect();
+    let costs = known.iter().map(|(model, point, rows)| {
+        let (name, version) = (model.name.as_str(), model.version.as_str());
+        let labels = vec![("model", name), ("version", version), ("rows", rows.as_str())];
+        (labels, point.time.as_secs_f64())
+    });
+    out.gauge(
+        "inferring_execution_expected_seconds",
+        "What a run of so many rows is reckoned to take",
+        costs,
+    )
 }
 
 fn loads(out: &mut Families<'_>, status: &WorkerStatus, index: &[IndexEntry]) -> fmt::Result {
@@ -239,7 +289,13 @@ fn gateway(out: &mut Families<'_>, status: &GatewayStatus) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use inferring_types::{BackendStatus, BreakerStatus, CacheStatus, LoadStatus};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use inferring_types::{
+        BackendStatus, Batching, BreakerStatus, CacheStatus, ContentDigest, DeviceStatus,
+        LoadStatus, ModelMetadata, ModelStatus,
+    };
 
     use super::*;
 
@@ -249,8 +305,31 @@ mod tests {
         text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
     }
 
+    fn iris() -> ModelStatus {
+        ModelStatus {
+            metadata: Arc::new(ModelMetadata {
+                name: "iris".parse().unwrap(),
+                version: ModelVersion::first(),
+                aliases: Vec::new(),
+                digest: ContentDigest::of(b"iris"),
+                size_bytes: 1,
+                inputs: Vec::new(),
+                outputs: Vec::new(),
+                batching: Batching::Alone { reason: "a test".into() },
+                batch_size_max: 0,
+            }),
+            device: DeviceStatus { provider: "fake".into(), fallback_reason: None },
+            batches: BatchStatus {
+                deadline: 3,
+                refused: 5,
+                interrupted: 6,
+                ..BatchStatus::default()
+            },
+        }
+    }
+
     #[test]
-    fn a_load_that_failed_is_counted_and_its_state_told() {
+    fn a_worker_tells_of_its_loads_runs_and_what_they_cost() {
         let status = WorkerStatus {
             id: "worker_1".into(),
             incarnation: 1,
@@ -261,7 +340,7 @@ mod tests {
             errors: 2,
             cache: CacheStatus { hits: 4, ..CacheStatus::default() },
             batches: BatchStatus::default(),
-            models: Vec::new(),
+            models: vec![iris()],
             loads: vec![LoadStatus { model: "iris".parse().unwrap(), succeeded: 0, failed: 3 }],
             backend: BackendStatus {
                 name: "fake".into(),
@@ -277,9 +356,21 @@ mod tests {
             state: ModelState::Unavailable,
             reason: "the file is truncated".into(),
         }];
-        let lines = lines(Snapshot::Worker(Box::new(status), index));
+        let mut statistics = ModelStatistics::new("iris".parse().unwrap(), ModelVersion::first());
+        let curve = |row_bytes, runs| {
+            let point = |rows| CostPoint { rows, time: Duration::from_micros(250 * rows), runs };
+            CostCurve { row_bytes, points: [1, 3, 4].map(point).into() }
+        };
+        statistics.curves = vec![curve(16, 7), curve(4096, 2)];
+        let lines = lines(Snapshot::Worker(Box::new(status), index, vec![statistics]));
+        let costs = lines.iter().filter(|line| line.starts_with("inferring_execution_expected"));
+        assert_eq!(costs.count(), 2, "{lines:#?}");
         for expected in [
             "inferring_requests_total 7",
+            "inferring_execution_expected_seconds{model=\"iris\",version=\"1\",rows=\"4\"} 0.001",
+            "inferring_executions_total{model=\"iris\",version=\"1\",reason=\"deadline\"} 3",
+            "inferring_requests_refused_total{model=\"iris\",version=\"1\"} 5",
+            "inferring_executions_interrupted_total{model=\"iris\",version=\"1\"} 6",
             "inferring_cache_requests_total{result=\"hit\"} 4",
             "inferring_model_loads_total{model=\"iris\",result=\"failure\"} 3",
             "inferring_model_state{model=\"iris\",version=\"1\",state=\"UNAVAILABLE\"} 1.0",
