@@ -5,7 +5,7 @@ use std::hash::Hasher as _;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::{DataType, ModelName, NamedTensor, SequenceId};
+use crate::{DataType, ModelName, NamedTensor, SequenceId, Shape, TensorName};
 
 /// A 256-bit cryptographic digest (BLAKE3): equal digests mean equal content.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,13 +70,33 @@ impl ContentHasher {
     /// another content; so are `-0.0` and `0.0`, and every bit pattern of NaN.
     pub fn tensor(&mut self, input: &NamedTensor) -> &mut Self {
         let tensor = &input.tensor;
-        self.part(input.name.as_str().as_bytes());
-        self.number(datatype_code(tensor.datatype()));
-        self.number(tensor.shape().rank() as u64);
-        for &dimension in tensor.shape().dimensions() {
+        let data = tensor.data();
+        self.tensor_in_pieces(&input.name, tensor.datatype(), tensor.shape(), data.len());
+        self.piece(data)
+    }
+
+    /// Adds a tensor whose bytes follow, `length` in all, by [`ContentHasher::piece`]. Wherever
+    /// they are cut, it is the same content as the tensor in one piece.
+    pub fn tensor_in_pieces(
+        &mut self,
+        name: &TensorName,
+        datatype: DataType,
+        shape: &Shape,
+        length: usize,
+    ) -> &mut Self {
+        self.part(name.as_str().as_bytes());
+        self.number(datatype_code(datatype));
+        self.number(shape.rank() as u64);
+        for &dimension in shape.dimensions() {
             self.number(dimension);
         }
-        self.part(tensor.data())
+        self.number(length as u64)
+    }
+
+    /// Adds some of the bytes of a tensor.
+    pub fn piece(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.update(bytes);
+        self
     }
 
     /// The digest of everything added so far.
@@ -147,7 +167,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Shape, Tensor};
+    use crate::Tensor;
 
     fn digest(tensor: Tensor) -> ContentDigest {
         ContentHasher::new("test").tensor(&NamedTensor::new("x".into(), tensor)).finish()
@@ -179,6 +199,18 @@ mod tests {
         };
         assert_eq!(of("m", "7"), of("m", "7"));
         assert!(of("m", "7") != of("m", "8") && of("m", "17") != of("m1", "7"));
+    }
+
+    #[test]
+    fn a_tensor_in_pieces_is_the_same_content() {
+        let tensor = Tensor::from_f32([2, 2].into(), &[1.0, 2.0, 3.0, 4.0]).unwrap();
+        let (datatype, shape, data) = tensor.clone().into_parts();
+        for cut in [0, 1, 7, 16] {
+            let mut hasher = ContentHasher::new("test");
+            hasher.tensor_in_pieces(&"x".into(), datatype, &shape, data.len());
+            hasher.piece(&data[..cut]).piece(&data[cut..]);
+            assert_eq!(hasher.finish(), digest(tensor.clone()));
+        }
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Tensors joined and split along the axis on which their rows lie.
 
+mod view;
+
 use inferring_types::Tensor;
 use smallvec::SmallVec;
 
 pub(crate) use crate::grid::with_size;
 use crate::grid::{self, Axes, Part};
+pub(crate) use view::{Rows, gather};
 
 /// The rows of a tensor whose rows lie along `axis`; `None` where it has no such axis.
 pub(crate) fn count(tensor: &Tensor, axis: usize) -> Option<u64> {
