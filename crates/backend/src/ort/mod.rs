@@ -9,6 +9,7 @@ mod file;
 mod json;
 pub mod library;
 mod message;
+mod opening;
 mod providers;
 mod python;
 mod run_options;

@@ -12,7 +12,8 @@ use inferring_types::{DeviceStatus, Tensor};
 use parking_lot::Mutex;
 
 use super::environment::Runtime;
-use super::session::{self, Opened, OrtSession, Source, Target};
+use super::opening::{self, Opened, Source, Target};
+use super::session::OrtSession;
 use super::signature::Signature;
 use crate::{Device, LoadError, LoadOptions, Session as _};
 
@@ -64,7 +65,7 @@ impl Placement {
         path: &Path,
         options: &LoadOptions,
     ) -> Result<(Opened, DeviceStatus), LoadError> {
-        let open = |target| session::open(runtime, Source::File(path), target, options);
+        let open = |target| opening::open(runtime, Source::File(path), target, options);
         let open_on_cpu =
             || open(Target::Cpu).map_err(|reason| LoadError::Refused { path: path.into(), reason });
         let (number, required) = match self {
@@ -132,7 +133,7 @@ const ADDITION: &[u8] = b"\x08\x08\x3a\x39\
 /// The loader's or the engine's reason why that does not work.
 fn probe(runtime: &Runtime, target: Target) -> Result<(), String> {
     let options = LoadOptions::default();
-    let opened = session::open(runtime, Source::Bytes(ADDITION), target, &options)?;
+    let opened = opening::open(runtime, Source::Bytes(ADDITION), target, &options)?;
     let signature = Signature::of(&opened.engine)?;
     let one = Tensor::from_f32([1].into(), &[1.0]).expect("one number in a shape of one");
     let outputs = OrtSession::new(opened, signature)

@@ -11,7 +11,7 @@ use ort::session::RunOptions;
 use ort::sys;
 
 use super::message;
-use super::session::Target;
+use super::opening::Target;
 use crate::{Arena, ExecuteError, Interrupt, Run, UnderWay};
 
 /// What every run of a session is told.

@@ -11,6 +11,7 @@ mod interrupts;
 mod onnx;
 mod options;
 mod refusals;
+mod sharing;
 mod signatures;
 mod texts;
 
