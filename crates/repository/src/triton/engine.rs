@@ -148,7 +148,7 @@ fn parameters(root: &Section<'_>, settings: &mut ModelSettings) -> Result<(), Co
             "cudnn_conv_algo_search" | "do_copy_in_default_stream" => {
                 "CUDA is used with ONNX Runtime's own settings"
             }
-            "share_session_between_instances" => "every instance has a session of its own",
+            "share_session_between_instances" => "instances share a session where that is safe",
             _ => {
                 root.unknown(located.key.clone());
                 continue;

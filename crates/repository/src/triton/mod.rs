@@ -2,7 +2,7 @@
 //!
 //! Triton's `ModelConfig` describes a model, how it is scheduled and how its engine is tuned. What
 //! of it has a meaning here becomes [`ModelSettings`]. What would make answers wrong if it were
-//! left out (state kept between requests, an ensemble, a reshaping agent) is refused. The rest is
+//! left out (controls of a sequence, an ensemble, a reshaping agent) is refused. The rest is
 //! reported in notes, a key that is not known among it. `docs/reference/model-repository.md` has
 //! the table.
 //!
@@ -13,6 +13,7 @@
 mod batching;
 mod engine;
 mod section;
+mod sequences;
 mod tensors;
 mod warmup;
 
@@ -85,6 +86,7 @@ pub(crate) fn interpret(
     let rows = batching::read(&root, &mut settings.batching)?;
     settings.inputs = tensors::read(&root, tensors::Side::Input, rows)?;
     settings.outputs = tensors::read(&root, tensors::Side::Output, rows)?;
+    settings.sequences = sequences::read(&root, &mut settings, rows)?;
     engine::read(&root, &mut settings)?;
     settings.warmup = warmup::read(&root, rows)?;
     report_what_has_no_effect(&root);
@@ -126,11 +128,6 @@ fn check_identity(root: &Section<'_>, model: &ModelName) -> Result<(), ConfigErr
 /// What cannot be left out without giving other answers than Triton would.
 fn refuse_what_changes_answers(root: &Section<'_>) -> Result<(), ConfigError> {
     for (key, reason) in [
-        (
-            "sequence_batching",
-            "no state is kept between requests here: give the model's state as an input and take \
-             it back as an output",
-        ),
         ("ensemble_scheduling", "a model made of other models is not served here"),
         ("batch_input", "inputs made from the shape of a batch are not generated here"),
         ("batch_output", "outputs are not split by the shapes of inputs here"),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use inferring_types::{DataType, Dimension, ShapeSpec};
 
+use super::Spelling;
 use super::batching::Rows;
 use super::section::{Located, Section, integer};
 use crate::error::ConfigError;
@@ -49,6 +50,8 @@ pub(super) fn read(
 
 fn tensor(section: &Section<'_>, rows: Rows) -> Result<TensorSettings, ConfigError> {
     let datatype = datatype(section)?;
+    section.no_effect("is_shape_tensor", "only TensorRT has shape tensors");
+    section.no_effect("is_non_linear_format_io", "only TensorRT has such formats");
     let mut dims = section.many("dims");
     let reshape = section.section("reshape")?;
     if let Some(reshape) = reshape {
@@ -62,28 +65,36 @@ fn tensor(section: &Section<'_>, rows: Rows) -> Result<TensorSettings, ConfigErr
     } else if dims.is_empty() {
         return Ok(TensorSettings { datatype, ..TensorSettings::default() });
     }
-    let mut dimensions = match rows {
-        Rows::LeftOut => vec![Dimension::Dynamic(None)],
-        Rows::Within => Vec::new(),
+    Ok(described(datatype, dimensions(&dims, section.spelling())?, rows))
+}
+
+/// A tensor of these `dims`, before which the axis of the rows may have been left out.
+pub(super) fn described(
+    datatype: Option<DataType>,
+    dims: impl IntoIterator<Item = Dimension>,
+    rows: Rows,
+) -> TensorSettings {
+    let (axis, batch_axis) = match rows {
+        Rows::LeftOut => (Some(Dimension::Dynamic(None)), Some(BatchAxis::At(0))),
+        Rows::Within => (None, None),
     };
+    let shape = Some(ShapeSpec::new(axis.into_iter().chain(dims)));
+    TensorSettings { datatype, shape, batch_axis, ..TensorSettings::default() }
+}
+
+/// The sizes in `dims`, -1 for one that is left open.
+pub(super) fn dimensions(
+    dims: &[Located<'_>],
+    spelling: Spelling,
+) -> Result<Vec<Dimension>, ConfigError> {
     if let Some(located) = dims.get(RANK_MAX) {
         return Err(located.problem(format!("more than {RANK_MAX} dimensions")));
     }
-    for located in dims {
-        dimensions.push(dimension(&located, section)?);
-    }
-    let batch_axis = match rows {
-        Rows::LeftOut => Some(BatchAxis::At(0)),
-        Rows::Within => None,
-    };
-    section.no_effect("is_shape_tensor", "only TensorRT has shape tensors");
-    section.no_effect("is_non_linear_format_io", "only TensorRT has such formats");
-    let shape = Some(ShapeSpec::new(dimensions));
-    Ok(TensorSettings { datatype, shape, batch_axis, ..TensorSettings::default() })
+    dims.iter().map(|located| dimension(located, spelling)).collect()
 }
 
-fn dimension(located: &Located<'_>, section: &Section<'_>) -> Result<Dimension, ConfigError> {
-    match integer::<i64>(located, section.spelling())? {
+fn dimension(located: &Located<'_>, spelling: Spelling) -> Result<Dimension, ConfigError> {
+    match integer::<i64>(located, spelling)? {
         -1 => Ok(Dimension::Dynamic(None)),
         size => match u64::try_from(size) {
             Ok(size) if size > 0 => Ok(Dimension::Fixed(size)),

@@ -4,7 +4,10 @@ use inferring_types::DataType;
 use proptest::prelude::*;
 
 use super::*;
-use crate::settings::{BatchAxis, BatchingMode, DeviceName, OptimizationLevel, WarmupData};
+use crate::settings::{
+    BatchAxis, BatchingMode, DeviceName, OptimizationLevel, SequenceSettings, StateSettings,
+    WarmupData,
+};
 use crate::{json, text_format};
 
 fn read(text: &str) -> Result<(ModelSettings, Vec<Note>), ConfigError> {
@@ -110,6 +113,86 @@ fn without_a_delay_nobody_is_held_back() {
 }
 
 #[test]
+fn priorities_are_those_of_dynamic_batching() {
+    let batching =
+        settings("dynamic_batching { priority_levels: 5 default_priority_level: 3 }").batching;
+    assert_eq!(batching.priority_levels.unwrap().get(), 5);
+    assert_eq!(batching.default_priority.unwrap().get(), 3);
+    let batching = settings("dynamic_batching { priority_levels: 0 }").batching;
+    assert_eq!((batching.priority_levels, batching.default_priority), (None, None));
+}
+
+/// A detector of speech, as a folder of models for Triton would describe it.
+#[test]
+fn implicit_state_is_kept_between_the_requests_of_a_sequence() {
+    let text = r#"
+        max_batch_size: 8
+        input [ { name: "input" data_type: TYPE_FP32 dims: [ -1 ] } ]
+        output [ { name: "output" data_type: TYPE_FP32 dims: [ 1 ] } ]
+        sequence_batching {
+          max_sequence_idle_microseconds: 5000000
+          oldest { preferred_batch_size: [ 4 ] max_queue_delay_microseconds: 100 }
+          state [ {
+            input_name: "h" output_name: "hN" data_type: TYPE_FP32 dims: [ -1, 64 ]
+            initial_state { name: "start" data_type: TYPE_FP32 dims: [ 2, 64 ] zero_data: true }
+          } ]
+        }
+    "#;
+    let (settings, notes) = read(text).unwrap();
+    assert_eq!(notes, []);
+    let state = StateSettings { input: "h".to_owned(), output: "hN".to_owned() };
+    let sequences = SequenceSettings {
+        idle_timeout: Some(Duration::from_secs(5)),
+        count_max: None,
+        state: vec![state],
+    };
+    assert_eq!(settings.sequences, Some(sequences));
+    for (tensors, name, shape) in
+        [(&settings.inputs, "h", "[?,2,64]"), (&settings.outputs, "hN", "[?,?,64]")]
+    {
+        assert_eq!(tensors[name].datatype, Some(DataType::Fp32));
+        assert_eq!(tensors[name].shape.as_ref().unwrap().to_string(), shape);
+        assert_eq!(tensors[name].batch_axis, Some(BatchAxis::At(0)));
+    }
+    let batching = &settings.batching;
+    assert_eq!(
+        (batching.mode, batching.dispatch_when_idle),
+        (Some(BatchingMode::Rows), Some(false))
+    );
+    assert_eq!(batching.delay_max, Some(Duration::from_micros(100)));
+    let toml = toml::to_string(&settings).unwrap();
+    assert_eq!(ModelSettings::from_toml(&toml).unwrap(), settings, "{toml}");
+}
+
+#[test]
+fn a_state_begins_with_1_for_each_size_that_is_left_open() {
+    let settings = settings(
+        "sequence_batching { state { input_name: \"a\" output_name: \"b\" dims: [ 2, -1, 128 ] } }",
+    );
+    assert_eq!(settings.inputs["a"].shape.as_ref().unwrap().to_string(), "[2,1,128]");
+    assert_eq!(settings.outputs["b"].shape.as_ref().unwrap().to_string(), "[2,?,128]");
+}
+
+#[test]
+fn how_sequences_share_runs_is_reported_where_it_is_the_servers() {
+    let notes = |strategy: &str| {
+        notes(&format!(
+            "sequence_batching {{ {strategy} state {{ input_name: \"a\" output_name: \"b\" }} }}"
+        ))
+    };
+    assert_eq!(notes(""), [""; 0]);
+    for (strategy, key) in [
+        ("direct { minimum_slot_utilization: 0.5 }", "direct.minimum_slot_utilization"),
+        ("oldest { max_candidate_sequences: 4 }", "oldest.max_candidate_sequences"),
+        ("oldest { preserve_ordering: true }", "oldest.preserve_ordering"),
+    ] {
+        let notes = notes(strategy);
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(notes[0].starts_with(&format!("`sequence_batching.{key}` has no effect")));
+    }
+}
+
+#[test]
 fn a_model_runs_on_the_first_device_that_is_named() {
     for (groups, device, instances, reported) in [
         ("{ kind: KIND_CPU }", Some("cpu"), 1, 0),
@@ -154,10 +237,25 @@ fn what_has_no_effect_is_reported_with_its_path() {
         ("no_such_key: 1", "no_such_key"),
         ("dynamic_batching { preserve_ordering: true }", "dynamic_batching.preserve_ordering"),
         ("dynamic_batching { no_such_key { } }", "dynamic_batching.no_such_key"),
-        ("dynamic_batching { priority_levels: 2 }", "dynamic_batching.priority_levels"),
+        (
+            "dynamic_batching { default_priority_level: 2 }",
+            "dynamic_batching.default_priority_level",
+        ),
+        (
+            "dynamic_batching { priority_queue_policy { key: 1 value { max_queue_size: 2 } } }",
+            "dynamic_batching.priority_queue_policy",
+        ),
         (
             "dynamic_batching { default_queue_policy { timeout_action: DELAY } }",
             "dynamic_batching.default_queue_policy.timeout_action",
+        ),
+        (
+            "dynamic_batching { default_queue_policy { default_timeout_microseconds: 9 } }",
+            "dynamic_batching.default_queue_policy.default_timeout_microseconds",
+        ),
+        (
+            "dynamic_batching { default_queue_policy { allow_timeout_override: true } }",
+            "dynamic_batching.default_queue_policy.allow_timeout_override",
         ),
         ("input { name: \"x\" format: FORMAT_NCHW }", "input[0].format"),
         ("input { name: \"x\" } input { name: \"y\" optional: true }", "input[1].optional"),
@@ -262,7 +360,51 @@ fn what_cannot_be_served_is_refused() {
         ("platform: \"tensorrt_plan\"", "1:1: `platform`: `tensorrt_plan` is not served here"),
         ("platform: \"ensemble\"", "`ensemble` is not served here"),
         ("backend: \"python\"", "`python` is not served here: expected `onnxruntime`"),
-        ("sequence_batching { }", "1:1: `sequence_batching`: no state is kept"),
+        ("sequence_batching { }", "1:1: `sequence_batching`: no `state` is named"),
+        (
+            "sequence_batching { control_input { name: \"START\" control { kind: CONTROL_SEQUENCE_START } } }",
+            "`sequence_batching.control_input`: inputs that tell a model where a sequence begins",
+        ),
+        (
+            "sequence_batching { iterative_sequence: true }",
+            "`sequence_batching.iterative_sequence`: a request is run once",
+        ),
+        (
+            "dynamic_batching { } sequence_batching { }",
+            "only one of `dynamic_batching` and `sequence_batching`",
+        ),
+        (
+            "sequence_batching { direct { } oldest { } state { input_name: \"a\" output_name: \"b\" } }",
+            "only one of `direct` and `oldest`",
+        ),
+        (
+            "sequence_batching { state { input_name: \"a\" } }",
+            "`sequence_batching.state[0]`: has no `output_name`",
+        ),
+        (
+            "sequence_batching { state [ { input_name: \"a\" output_name: \"b\" }, { input_name: \"a\" output_name: \"c\" } ] }",
+            "`sequences.state.1.input`: `a` is named a second time",
+        ),
+        (
+            "sequence_batching { state { input_name: \"a\" output_name: \"b\" initial_state { data_file: \"s\" } } }",
+            "`sequence_batching.state[0].initial_state[0].data_file`: a state begins with zeros here",
+        ),
+        (
+            "sequence_batching { state { input_name: \"a\" output_name: \"b\" dims: [ 2, -1 ] initial_state { dims: [ 3, 3 ] zero_data: true } } }",
+            "has shape [3,3], and the state [2,?]",
+        ),
+        (
+            "dynamic_batching { priority_levels: 3 }",
+            "1:20: `dynamic_batching.priority_levels`: `default_priority_level` must be from 1 to 3",
+        ),
+        (
+            "dynamic_batching { priority_levels: 3 default_priority_level: 4 }",
+            "`dynamic_batching.default_priority_level`: `default_priority_level` must be from 1 to 3",
+        ),
+        (
+            "dynamic_batching { priority_levels: 101 default_priority_level: 4 }",
+            "`dynamic_batching.priority_levels`: more than 100",
+        ),
         ("ensemble_scheduling { step { } }", "`ensemble_scheduling`: a model made of other models"),
         ("batch_input { }", "`batch_input`: "),
         ("model_operations { op_library_filename: \"x.so\" }", "libraries of custom operators"),
@@ -374,7 +516,7 @@ proptest! {
     }
 }
 
-const KEYS: [&str; 26] = [
+const KEYS: [&str; 31] = [
     "name:",
     "max_batch_size:",
     "input",
@@ -383,6 +525,11 @@ const KEYS: [&str; 26] = [
     "data_type:",
     "dynamic_batching",
     "preferred_batch_size:",
+    "priority_levels:",
+    "default_priority_level:",
+    "sequence_batching { state { input_name: \"a\" output_name: \"b\"",
+    "initial_state",
+    "oldest",
     "max_queue_delay_microseconds:",
     "instance_group",
     "count:",
