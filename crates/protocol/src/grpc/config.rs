@@ -1,9 +1,12 @@
 //! How a model is run, in the terms of the widely used clients.
 
-use inferring_types::{DataType, ModelConfig, TensorSpec, VersionPolicy};
+use std::time::Duration;
+
+use inferring_types::{DataType, ModelConfig, SequenceSpec, StateSpec, TensorSpec, VersionPolicy};
 
 use super::inference::model_config::SchedulingChoice;
 use super::inference::model_instance_group::Kind;
+use super::inference::model_sequence_batching::{State, StrategyChoice, StrategyOldest};
 use super::inference::model_version_policy::{All, Latest, PolicyChoice, Specific};
 use super::inference::{self, ModelInstanceGroup, ModelVersionPolicy};
 use super::metadata::{PLATFORM, sizes};
@@ -34,7 +37,10 @@ pub fn encode_config(config: &ModelConfig) -> inference::ModelConfig {
         output: outputs.collect(),
         instance_group: vec![encode_instances(config)],
         default_model_filename: config.file_name.clone(),
-        scheduling_choice: batch.map(|_| encode_batching(config)),
+        scheduling_choice: match &config.sequences {
+            Some(sequences) => Some(encode_sequences(config, sequences)),
+            None => batch.map(|_| encode_batching(config)),
+        },
         parameters: [parameter("batching", config.batching.reason())].into(),
         response_cache: Some(inference::ModelResponseCache { enable: config.response_cache }),
     }
@@ -43,9 +49,31 @@ pub fn encode_config(config: &ModelConfig) -> inference::ModelConfig {
 fn encode_batching(config: &ModelConfig) -> SchedulingChoice {
     SchedulingChoice::DynamicBatching(inference::ModelDynamicBatching {
         preferred_batch_size: config.preferred_batch_sizes.iter().map(|&n| saturated(n)).collect(),
-        max_queue_delay_microseconds: u64::try_from(config.delay_max.as_micros())
-            .unwrap_or(u64::MAX),
+        max_queue_delay_microseconds: microseconds(config.delay_max),
+        priority_levels: config.priority_levels.into(),
+        default_priority_level: config.default_priority.into(),
     })
+}
+
+fn encode_sequences(config: &ModelConfig, sequences: &SequenceSpec) -> SchedulingChoice {
+    let state = |state: &StateSpec| State {
+        input_name: state.input.to_string(),
+        output_name: state.output.to_string(),
+    };
+    let oldest = StrategyOldest {
+        max_candidate_sequences: saturated(sequences.count_max),
+        preferred_batch_size: config.preferred_batch_sizes.iter().map(|&n| saturated(n)).collect(),
+        max_queue_delay_microseconds: microseconds(config.delay_max),
+    };
+    SchedulingChoice::SequenceBatching(inference::ModelSequenceBatching {
+        max_sequence_idle_microseconds: microseconds(sequences.idle_timeout),
+        state: sequences.states.iter().map(state).collect(),
+        strategy_choice: Some(StrategyChoice::Oldest(oldest)),
+    })
+}
+
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn encode_instances(config: &ModelConfig) -> ModelInstanceGroup {
@@ -105,8 +133,6 @@ fn data_type(datatype: DataType) -> inference::DataType {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use inferring_types::{Batching, DeviceStatus, Dimension, RowAxes, ShapeSpec};
 
     use super::*;
@@ -157,9 +183,32 @@ mod tests {
         };
         assert_eq!(batching.max_queue_delay_microseconds, 20_000);
         assert_eq!(batching.preferred_batch_size, [8]);
+        assert_eq!((batching.priority_levels, batching.default_priority_level), (3, 2));
         assert_eq!(message.instance_group[0].kind(), Kind::Gpu);
         let policy = message.version_policy.unwrap().policy_choice.unwrap();
         assert_eq!(policy, PolicyChoice::Specific(Specific { versions: vec![3] }));
+    }
+
+    #[test]
+    fn a_model_with_state_has_its_sequences_in_the_place_of_batching() {
+        let state = StateSpec { input: "state".into(), output: "stateN".into() };
+        let sequences = SequenceSpec {
+            idle_timeout: Duration::from_secs(60),
+            count_max: 1024,
+            states: vec![state],
+        };
+        let config = ModelConfig { sequences: Some(sequences), ..config(rows(Some(0)), 32) };
+        let message = encode_config(&config);
+        let Some(SchedulingChoice::SequenceBatching(batching)) = message.scheduling_choice else {
+            panic!("it keeps state")
+        };
+        assert_eq!(batching.max_sequence_idle_microseconds, 60_000_000);
+        let State { input_name, output_name } = &batching.state[0];
+        assert_eq!((&**input_name, &**output_name), ("state", "stateN"));
+        let Some(StrategyChoice::Oldest(oldest)) = batching.strategy_choice else {
+            panic!("runs are shared")
+        };
+        assert_eq!((oldest.max_candidate_sequences, message.max_batch_size), (1024, 32));
     }
 
     #[test]

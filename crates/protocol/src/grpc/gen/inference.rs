@@ -110,6 +110,47 @@ pub struct ModelDynamicBatching {
     pub preferred_batch_size: ::prost::alloc::vec::Vec<i32>,
     #[prost(uint64, tag = "2")]
     pub max_queue_delay_microseconds: u64,
+    /// 1 is the most urgent.
+    #[prost(uint64, tag = "4")]
+    pub priority_levels: u64,
+    #[prost(uint64, tag = "5")]
+    pub default_priority_level: u64,
+}
+/// Of a model whose state is kept between the requests of a sequence.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ModelSequenceBatching {
+    #[prost(uint64, tag = "1")]
+    pub max_sequence_idle_microseconds: u64,
+    #[prost(message, repeated, tag = "5")]
+    pub state: ::prost::alloc::vec::Vec<model_sequence_batching::State>,
+    #[prost(oneof = "model_sequence_batching::StrategyChoice", tags = "4")]
+    pub strategy_choice: ::core::option::Option<model_sequence_batching::StrategyChoice>,
+}
+/// Nested message and enum types in `ModelSequenceBatching`.
+pub mod model_sequence_batching {
+    /// What the output gives is what the input takes of the next request.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct State {
+        #[prost(string, tag = "1")]
+        pub input_name: ::prost::alloc::string::String,
+        #[prost(string, tag = "2")]
+        pub output_name: ::prost::alloc::string::String,
+    }
+    /// Requests of different sequences share runs, in the order in which they came.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct StrategyOldest {
+        #[prost(int32, tag = "1")]
+        pub max_candidate_sequences: i32,
+        #[prost(int32, repeated, tag = "2")]
+        pub preferred_batch_size: ::prost::alloc::vec::Vec<i32>,
+        #[prost(uint64, tag = "3")]
+        pub max_queue_delay_microseconds: u64,
+    }
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum StrategyChoice {
+        #[prost(message, tag = "4")]
+        Oldest(StrategyOldest),
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ModelParameter {
@@ -149,16 +190,18 @@ pub struct ModelConfig {
     pub backend: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "24")]
     pub response_cache: ::core::option::Option<ModelResponseCache>,
-    #[prost(oneof = "model_config::SchedulingChoice", tags = "11")]
+    #[prost(oneof = "model_config::SchedulingChoice", tags = "11, 13")]
     pub scheduling_choice: ::core::option::Option<model_config::SchedulingChoice>,
 }
 /// Nested message and enum types in `ModelConfig`.
 pub mod model_config {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum SchedulingChoice {
         /// Present where requests are held back for others to share a run with.
         #[prost(message, tag = "11")]
         DynamicBatching(super::ModelDynamicBatching),
+        #[prost(message, tag = "13")]
+        SequenceBatching(super::ModelSequenceBatching),
     }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
