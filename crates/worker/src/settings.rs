@@ -12,6 +12,7 @@ use inferring_repository::{
 };
 use inferring_types::{Dimension, RowAxes, ShapeSpec, TensorSpec};
 
+use crate::assembly::Padding;
 use crate::cache::Sharing;
 use crate::config::{QueueConfig, WorkerConfig};
 
@@ -186,6 +187,21 @@ impl Serving {
             specs.iter().map(axis).collect()
         };
         Some(RowAxes { inputs: axes(&self.inputs, inputs), outputs: axes(&self.outputs, outputs) })
+    }
+
+    /// Which inputs are filled up where they differ in length, and which outputs cut back.
+    ///
+    /// # Errors
+    /// [`Misfit`] where the settings name an axis that cannot be padded, or a value that the
+    /// input cannot have.
+    pub(crate) fn padding(
+        &self,
+        inputs: &[TensorSpec],
+        outputs: &[TensorSpec],
+    ) -> Result<Padding, Misfit> {
+        let axes = self.axes(inputs, outputs);
+        let axes = axes.unwrap_or_else(|| RowAxes::first(inputs.len(), outputs.len()));
+        Padding::declared((inputs, &self.inputs), (outputs, &self.outputs), &axes)
     }
 }
 

@@ -8,6 +8,7 @@
 //! share runs as well: each run is as long as its longest request, and every request gets the
 //! answer of its own length.
 
+mod declared;
 mod key;
 mod length;
 mod padding;

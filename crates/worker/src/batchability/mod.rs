@@ -7,6 +7,9 @@
 //!
 //! Rows lie along the first axis of every tensor unless a model's settings say otherwise: the
 //! state of a recurrent model may have them on its second axis, and a scalar has none.
+//!
+//! Whether rows of different length may share a run is found out in the same way, for inputs that
+//! the settings say are filled up.
 
 mod likeness;
 mod samples;
@@ -17,8 +20,10 @@ use std::time::Duration;
 use inferring_backend::Session;
 use inferring_types::{Batching, Dimension, RowAxes, Tensor, TensorSpec};
 
+use crate::assembly::{Assembly, Padding};
 use crate::config::BatchingMode;
-use trial::{Budget, Trial};
+use samples::Domain;
+use trial::{Budget, Doubt, ROWS, Search, Trial};
 
 /// What was found out about a model.
 #[derive(Debug)]
@@ -27,6 +32,18 @@ pub struct Proof {
     pub batching: Batching,
     /// One row of inputs that the model ran, where any was found.
     pub known_good: Option<Vec<Tensor>>,
+    /// What is done about rows of different length; nothing where they do not share runs.
+    padding: Padding,
+}
+
+impl Proof {
+    /// How requests for the model are joined.
+    pub(crate) fn assembly(&self) -> Assembly {
+        match self.batching.axes() {
+            Some(axes) => Assembly::of_rows(axes.clone(), self.padding.clone()),
+            None => Assembly::alone(),
+        }
+    }
 }
 
 /// How long the check may take. A run that takes longer by itself is waited for.
@@ -34,8 +51,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs a model on generated rows and compares rows apart with rows together.
 pub fn prove(session: &mut dyn Session, inputs: &[TensorSpec], outputs: &[TensorSpec]) -> Proof {
-    let (mode, axes) = (BatchingMode::Auto, None);
-    Question { inputs, outputs, mode, axes, examples: &[], patience: PATIENCE }.answer(session)
+    let (mode, axes, padding) = (BatchingMode::Auto, None, Padding::none());
+    Question { inputs, outputs, mode, axes, padding, examples: &[], patience: PATIENCE }
+        .answer(session)
 }
 
 /// A model, and what its settings say about its rows.
@@ -46,6 +64,8 @@ pub(crate) struct Question<'a> {
     pub(crate) mode: BatchingMode,
     /// Where rows lie; along every first axis where nothing is said.
     pub(crate) axes: Option<RowAxes>,
+    /// Which inputs are filled up where they differ in length.
+    pub(crate) padding: Padding,
     /// Inputs, in declared order, that the model is said to run: what is generated is like them,
     /// and has their values where an input has no rows.
     pub(crate) examples: &'a [Vec<Tensor>],
@@ -64,6 +84,7 @@ impl Question<'_> {
         let alone = |session: &mut dyn Session, reason: String| Proof {
             batching: Batching::Alone { reason },
             known_good: self.known_good(session, &axes, &budget),
+            padding: Padding::none(),
         };
         match self.mode {
             BatchingMode::Alone => return alone(session, DECLARED.to_owned()),
@@ -73,26 +94,97 @@ impl Question<'_> {
                 }
                 let known_good = self.known_good(session, &axes, &budget);
                 let batching = Batching::Rows { reason: DECLARED.to_owned(), axes };
-                return Proof { batching, known_good };
+                return Proof { batching, known_good, padding: self.padding.clone() };
             }
             BatchingMode::Auto => {}
         }
         if let Some(reason) = self.not_dynamic(&axes).or_else(|| self.first_dimensions_differ()) {
             return alone(session, reason);
         }
-        let trial = match Trial::find(session, self, &axes, trial::ROWS, &budget) {
+        let search = Search { question: self, axes: &axes, padding: &Padding::none(), count: ROWS };
+        // Wide numbers tell rows apart best.
+        let domains = [Domain::Wide, Domain::Narrow];
+        let trial = match Trial::find(session, search, &domains, &budget) {
             Ok(trial) => trial,
             Err(error) => {
-                let reason =
-                    format!("not proved: the model ran none of the generated inputs ({error})");
-                return Proof { batching: Batching::Alone { reason }, known_good: None };
+                let reason = format!("not proved: {}", Doubt::NothingRan(error));
+                let (batching, padding) = (Batching::Alone { reason }, Padding::none());
+                return Proof { batching, known_good: None, padding };
             }
         };
-        let batching = match trial.compare(session, &axes, &budget) {
-            Ok(()) => Batching::Rows { reason: PROVED.to_owned(), axes },
-            Err(reason) => Batching::Alone { reason },
+        let assembly = Assembly::of_rows(axes.clone(), Padding::none());
+        let (batching, padding) = match trial.compare(session, &assembly, outputs, &budget) {
+            Ok(()) => {
+                let (reason, padding) = self.with_padding(session, &axes, &budget);
+                (Batching::Rows { reason, axes }, padding)
+            }
+            Err(doubt) => {
+                let reason = match doubt {
+                    Doubt::OtherAnswers => format!("rows influence each other: {doubt}"),
+                    _ => format!("not proved: {doubt}"),
+                };
+                (Batching::Alone { reason }, Padding::none())
+            }
         };
-        Proof { batching, known_good: trial.into_first_row() }
+        Proof { batching, known_good: trial.into_first_row(), padding }
+    }
+
+    /// What is done about rows of different length, where rows share runs, and the reason for
+    /// both.
+    fn with_padding(
+        &self,
+        session: &mut dyn Session,
+        axes: &RowAxes,
+        budget: &Budget,
+    ) -> (String, Padding) {
+        if !self.padding.is_any() {
+            return (PROVED.to_owned(), Padding::none());
+        }
+        match self.prove_padding(session, axes, budget) {
+            Ok(()) => {
+                let reason = format!("{PROVED}, and as well where their lengths differ");
+                (reason, self.padding.clone())
+            }
+            Err(doubt) => {
+                let why = match doubt {
+                    Doubt::OtherAnswers => "not true of rows of different length",
+                    _ => "not proved of rows of different length",
+                };
+                (format!("{PROVED}; {why}: {doubt}"), Padding::none())
+            }
+        }
+    }
+
+    /// Whether rows that are filled up to the longest of a run are answered as they are apart.
+    /// Of the numbers that are made up, all that the model runs must show it: some are no sense
+    /// to it, and may hide what others show.
+    fn prove_padding(
+        &self,
+        session: &mut dyn Session,
+        axes: &RowAxes,
+        budget: &Budget,
+    ) -> Result<(), Doubt> {
+        let assembly = Assembly::of_rows(axes.clone(), self.padding.clone());
+        let search = Search { question: self, axes, padding: &self.padding, count: ROWS };
+        let (mut is_shown, mut lacking) = (false, None);
+        for domain in [Domain::Wide, Domain::Narrow] {
+            let doubt = match Trial::find(session, search, &[domain], budget) {
+                Err(error) => Doubt::NothingRan(error),
+                Ok(trial) => match trial.compare(session, &assembly, self.outputs, budget) {
+                    Ok(()) => {
+                        is_shown = true;
+                        continue;
+                    }
+                    Err(doubt @ (Doubt::NothingRan(_) | Doubt::EqualAnswers)) => doubt,
+                    Err(doubt) => return Err(doubt),
+                },
+            };
+            lacking = Some(doubt);
+        }
+        match lacking {
+            Some(doubt) if !is_shown => Err(doubt),
+            _ => Ok(()),
+        }
     }
 
     fn known_good(
@@ -101,7 +193,11 @@ impl Question<'_> {
         axes: &RowAxes,
         budget: &Budget,
     ) -> Option<Vec<Tensor>> {
-        Trial::find(session, self, axes, 1, budget).ok()?.into_first_row()
+        let search = Search { question: self, axes, padding: &Padding::none(), count: 1 };
+        // There is nothing to tell a lone row from, and to some models whole numbers are sizes:
+        // large ones would cost much time and memory.
+        let domains = [Domain::Narrow, Domain::Wide];
+        Trial::find(session, search, &domains, budget).ok()?.into_first_row()
     }
 
     /// Why the declared shapes speak against joining along `axes`, if they do.
@@ -145,54 +241,4 @@ const DECLARED: &str = "declared in the configuration";
 const PROVED: &str = "proved at load: rows together gave the same answers as rows apart";
 
 #[cfg(test)]
-mod tests {
-    use inferring_backend::{ExecuteError, Run};
-    use inferring_types::{DataType, ShapeSpec};
-
-    use super::*;
-
-    /// Doubles what it is given, and counts its runs.
-    struct Doubling {
-        runs: usize,
-    }
-
-    impl Session for Doubling {
-        fn run(&mut self, inputs: &[Tensor], _: &Run) -> Result<Vec<Tensor>, ExecuteError> {
-            self.runs += 1;
-            let doubled: Vec<f32> = inputs[0].to_f32().unwrap().iter().map(|x| 2.0 * x).collect();
-            Ok(vec![Tensor::from_f32(inputs[0].shape().clone(), &doubled).unwrap()])
-        }
-    }
-
-    fn answer(mode: BatchingMode, patience: Duration) -> (Proof, usize) {
-        let shape = ShapeSpec::new([Dimension::Dynamic(None), Dimension::Fixed(2)]);
-        let specs = [TensorSpec { name: "x".into(), datatype: DataType::Fp32, shape }];
-        let mut session = Doubling { runs: 0 };
-        let question =
-            Question { inputs: &specs, outputs: &specs, mode, axes: None, examples: &[], patience };
-        (question.answer(&mut session), session.runs)
-    }
-
-    /// However slow a model is, one run of it is awaited: it tells bad inputs from a broken
-    /// session later.
-    #[test]
-    fn a_check_that_runs_out_of_time_proves_nothing_and_knows_a_good_input() {
-        let (proof, runs) = answer(BatchingMode::Auto, Duration::ZERO);
-        assert_eq!(proof.batching.reason(), "not proved: the check takes longer than 0ns");
-        assert!(!proof.batching.joins_rows());
-        assert_eq!(proof.known_good.unwrap().len(), 1);
-        assert_eq!(runs, 1);
-        let (proof, runs) = answer(BatchingMode::Auto, PATIENCE);
-        assert!(proof.batching.joins_rows() && runs > 4, "{proof:?}");
-    }
-
-    #[test]
-    fn what_is_declared_takes_one_run() {
-        for mode in [BatchingMode::Rows, BatchingMode::Alone] {
-            let (proof, runs) = answer(mode, Duration::ZERO);
-            assert_eq!(proof.batching.joins_rows(), mode == BatchingMode::Rows);
-            assert!(proof.known_good.is_some());
-            assert_eq!(runs, 1);
-        }
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 use half::{bf16, f16};
 use inferring_types::{DataType, Dimension, Shape, Tensor, TensorSpec};
 
+use crate::assembly::PaddedInput;
 use crate::rows;
 
 /// Larger inputs are not made up: several rows of them are held at once.
@@ -28,25 +29,42 @@ pub(super) enum Pattern<'a> {
     Like(&'a [Tensor]),
 }
 
+/// An input that is made up.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// Which of the model's inputs it is.
+    pub(super) place: usize,
+    pub(super) spec: &'a TensorSpec,
+    /// Along which its rows lie.
+    pub(super) rows: Option<usize>,
+    /// How it is filled up, and how long it is to be. It has no element that looks as if it were
+    /// filled up: whoever sends a mask sends no row that is masked out as a whole.
+    pub(super) padded: Option<(&'a PaddedInput, u64)>,
+}
+
 impl Pattern<'_> {
-    /// One row of the input in that place, whose rows lie along `axis`; `None` for one that is
-    /// too large.
+    /// One row of the input; `None` for one that is too large.
     pub(super) fn generate(
         self,
-        (place, spec): (usize, &TensorSpec),
-        axis: Option<usize>,
+        wanted: Wanted<'_>,
         row: usize,
         domain: Domain,
         random: &mut fastrand::Rng,
     ) -> Option<Tensor> {
-        let shape = match (self, axis) {
-            (Self::Declared(free_size), _) => declared(spec, axis, free_size),
-            (Self::Like(inputs), None) => return inputs.get(place).cloned(),
-            (Self::Like(inputs), Some(axis)) => {
-                rows::with_size(inputs.get(place)?.shape(), axis, 1)
+        let shape = match (self, wanted.rows) {
+            (Self::Declared(free_size), rows) => declared(wanted.spec, rows, free_size),
+            (Self::Like(inputs), None) => return inputs.get(wanted.place).cloned(),
+            (Self::Like(inputs), Some(rows)) => {
+                rows::with_size(inputs.get(wanted.place)?.shape(), rows, 1)
             }
         };
-        generate(spec, shape, row, domain, random)
+        match wanted.padded {
+            None => generate(wanted.spec, shape, &[], row, domain, random),
+            Some((padded, length)) => {
+                let shape = rows::with_size(&shape, padded.axis, length);
+                generate(wanted.spec, shape, &padded.element, row, domain, random)
+            }
+        }
     }
 }
 
@@ -59,36 +77,53 @@ fn declared(spec: &TensorSpec, axis: Option<usize>, free_size: u64) -> Shape {
     }))
 }
 
+/// A tensor without the element `never`.
 fn generate(
     spec: &TensorSpec,
     shape: Shape,
+    never: &[u8],
     row: usize,
     domain: Domain,
     random: &mut fastrand::Rng,
 ) -> Option<Tensor> {
     let elements = shape.elements().filter(|&n| n <= ELEMENTS_MAX)?;
+    let mut data = Vec::new();
+    for _ in 0..elements {
+        let begin = data.len();
+        element(spec.datatype, row, domain, random, &mut data);
+        while data[begin..] == *never {
+            data.truncate(begin);
+            element(spec.datatype, row, domain, random, &mut data);
+        }
+    }
+    Some(Tensor::new(spec.datatype, shape, data.into()).expect("generated to fit"))
+}
+
+/// Appends a random element, which is one of several.
+fn element(
+    datatype: DataType,
+    row: usize,
+    domain: Domain,
+    random: &mut fastrand::Rng,
+    data: &mut Vec<u8>,
+) {
     let scale = [1.0, 10.0, 0.1, 3.0][row % 4];
     let mut float = || match domain {
         Domain::Wide => (random.f64() * 2.0 - 1.0) * scale,
         Domain::Narrow => random.f64(),
     };
-    let bytes = |element: &mut dyn FnMut(&mut Vec<u8>)| {
-        let mut data = Vec::new();
-        (0..elements).for_each(|_| element(&mut data));
-        data
-    };
-    let data = match spec.datatype {
-        DataType::Fp32 => bytes(&mut |data| data.extend((float() as f32).to_le_bytes())),
-        DataType::Fp64 => bytes(&mut |data| data.extend(float().to_le_bytes())),
-        DataType::Fp16 => bytes(&mut |data| data.extend(f16::from_f64(float()).to_le_bytes())),
-        DataType::Bf16 => bytes(&mut |data| data.extend(bf16::from_f64(float()).to_le_bytes())),
-        DataType::Bool => bytes(&mut |data| data.push(random.u8(0..2))),
+    match datatype {
+        DataType::Fp32 => data.extend((float() as f32).to_le_bytes()),
+        DataType::Fp64 => data.extend(float().to_le_bytes()),
+        DataType::Fp16 => data.extend(f16::from_f64(float()).to_le_bytes()),
+        DataType::Bf16 => data.extend(bf16::from_f64(float()).to_le_bytes()),
+        DataType::Bool => data.push(random.u8(0..2)),
         DataType::Bytes => {
             let below = match domain {
                 Domain::Wide => 26 * 26,
                 Domain::Narrow => 2,
             };
-            bytes(&mut |data| text(random.u16(0..below), data))
+            text(random.u16(0..below), data);
         }
         integer => {
             let size = integer.element_size().expect("strings were handled above");
@@ -96,10 +131,9 @@ fn generate(
                 Domain::Wide => 100,
                 Domain::Narrow => 2,
             };
-            bytes(&mut |data| data.extend(&random.u64(0..below).to_le_bytes()[..size]))
+            data.extend(&random.u64(0..below).to_le_bytes()[..size]);
         }
-    };
-    Some(Tensor::new(spec.datatype, shape, data.into()).expect("generated to fit"))
+    }
 }
 
 /// An element of BYTES: the digit of a number below 2, or two letters that stand for it.

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use inferring_backend::{ExecuteError, Session};
-use inferring_types::{RowAxes, Tensor};
+use inferring_types::{RowAxes, Tensor, TensorSpec};
 
 use super::Question;
-use super::likeness::alike;
-use super::samples::{Domain, Pattern};
-use crate::rows;
+use super::likeness::{alike, differ};
+use super::samples::{Domain, Pattern, Wanted};
+use crate::assembly::{Assembly, Padding, bucket};
 
 /// One input tensor for each input, or one output tensor for each output.
 type Row = Vec<Tensor>;
@@ -38,9 +38,36 @@ impl Budget {
         self.begun.elapsed().saturating_add(time) <= self.limit
     }
 
-    fn spent(&self) -> String {
-        format!("not proved: the check takes longer than {:?}", self.limit)
+    fn spent(&self) -> Doubt {
+        Doubt::TakesLong(self.limit)
     }
+}
+
+/// Why rows must not, or need not, be thought independent.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Doubt {
+    #[error("the model ran none of the generated inputs ({0})")]
+    NothingRan(ExecuteError),
+    #[error("the check takes longer than {0:?}")]
+    TakesLong(Duration),
+    #[error("the answers to different generated inputs were equal")]
+    EqualAnswers,
+    #[error("rows together failed to run ({0})")]
+    Failed(ExecuteError),
+    /// This one is no lack of a proof, but the opposite proved.
+    #[error("together they gave other answers than apart")]
+    OtherAnswers,
+}
+
+/// What rows are to be tried.
+#[derive(Clone, Copy)]
+pub(super) struct Search<'a> {
+    pub(super) question: &'a Question<'a>,
+    /// Where rows lie.
+    pub(super) axes: &'a RowAxes,
+    /// Rows differ in length where this says that they may.
+    pub(super) padding: &'a Padding,
+    pub(super) count: usize,
 }
 
 /// Rows that the model runs one by one, and its answers to them.
@@ -53,31 +80,26 @@ pub(super) struct Trial {
 }
 
 impl Trial {
-    /// Generates `count` rows. If it can be, the answers to them differ.
+    /// Generates rows. If it can be, the answers to them differ.
     ///
     /// # Errors
     /// The model's own, where it runs nothing that was generated.
     pub(super) fn find(
         session: &mut dyn Session,
-        question: &Question<'_>,
-        axes: &RowAxes,
-        count: usize,
+        search: Search<'_>,
+        domains: &[Domain],
         budget: &Budget,
     ) -> Result<Self, ExecuteError> {
         let mut found = Err(ExecuteError("no input could be generated".to_owned()));
-        // Wide numbers tell rows apart best. A lone row has nothing to be told from, and to some
-        // models whole numbers are sizes: large ones would cost much time and memory.
-        let domains = match count {
-            1 => [Domain::Narrow, Domain::Wide],
-            _ => [Domain::Wide, Domain::Narrow],
-        };
-        for pattern in patterns(question, axes) {
-            for domain in domains {
-                let Some(rows) = generate(question, axes, count, pattern, domain) else {
+        for pattern in search.patterns() {
+            for &domain in domains {
+                let Some(rows) = search.generate(pattern, domain) else {
                     continue;
                 };
                 match Self::run(session, rows, budget) {
-                    Ok(trial) if count == 1 || trial.tells_rows_apart() => return Ok(trial),
+                    Ok(trial) if search.count == 1 || trial.tells_rows_apart() => {
+                        return Ok(trial);
+                    }
                     Ok(trial) => found = Ok(trial),
                     Err(error) if found.is_err() => found = Err(error),
                     Err(_) => {}
@@ -115,51 +137,46 @@ impl Trial {
 
     /// Whether the answers to the rows differ: equal ones could not show whose answer is whose.
     fn tells_rows_apart(&self) -> bool {
-        self.answers.iter().any(|answer| *answer != self.answers[0])
+        let first = &self.answers[0];
+        self.answers.iter().any(|answer| answer.iter().zip(first).any(|(a, b)| differ(a, b)))
     }
 
-    /// Holds several joint runs against the rows' own answers.
+    /// Holds several runs that `assembly` makes of the rows against the rows' own answers.
     ///
     /// # Errors
-    /// Why rows must not, or need not, be thought independent.
+    /// [`Doubt`].
     pub(super) fn compare(
         &self,
         session: &mut dyn Session,
-        axes: &RowAxes,
+        assembly: &Assembly,
+        outputs: &[TensorSpec],
         budget: &Budget,
-    ) -> Result<(), String> {
+    ) -> Result<(), Doubt> {
         if self.rows.len() < ROWS {
             return Err(budget.spent());
         }
         if !self.tells_rows_apart() {
-            return Err("not proved: the answers to different generated inputs were equal".into());
+            return Err(Doubt::EqualAnswers);
         }
         for order in self.orders() {
             // A joint run may take as long as its rows do apart.
             if !budget.allows(self.fastest.saturating_mul(order.len() as u32)) {
                 return Err(budget.spent());
             }
-            let together = session
-                .execute(&self.joint(&order, axes))
-                .map_err(|error| format!("not proved: rows together failed to run ({error})"))?;
-            for (index, (joint, axis)) in together.iter().zip(&axes.outputs).enumerate() {
-                let apart = order.iter().map(|&row| &self.answers[row][index]);
-                if !holds_each(joint, *axis, apart, order.len()) {
-                    return Err("rows influence each other: together they gave other answers \
-                                than apart"
-                        .into());
-                }
+            let jobs: Vec<&[Tensor]> = order.iter().map(|&row| &self.rows[row][..]).collect();
+            let together =
+                session.execute(&assembly.join(&jobs, jobs.len())).map_err(Doubt::Failed)?;
+            // Answers that cannot be told apart are others.
+            let together = assembly.split(together, &jobs, jobs.len(), outputs);
+            let together = together.map_err(|_| Doubt::OtherAnswers)?;
+            let are_alike = |(joint, &row): (&Row, &usize)| {
+                joint.iter().zip(&self.answers[row]).all(|(joint, alone)| alike(joint, alone))
+            };
+            if !together.iter().zip(&order).all(are_alike) {
+                return Err(Doubt::OtherAnswers);
             }
         }
         Ok(())
-    }
-
-    fn joint(&self, order: &[usize], axes: &RowAxes) -> Row {
-        let input = |(index, axis): (usize, &Option<usize>)| match axis {
-            Some(axis) => rows::join(order.iter().map(|&row| &self.rows[row][index]), *axis),
-            None => self.rows[0][index].clone(),
-        };
-        axes.inputs.iter().enumerate().map(input).collect()
     }
 
     /// Which rows run together: all in order, all in another order, and fewer, so that
@@ -179,55 +196,52 @@ impl Trial {
     }
 }
 
-/// What is tried, in this order: inputs like the examples, then any that are declared.
-fn patterns<'a>(
-    question: &Question<'a>,
-    axes: &RowAxes,
-) -> impl Iterator<Item = Pattern<'a>> + use<'a> {
-    let any_free = question.inputs.iter().zip(&axes.inputs).any(|(spec, axis)| {
-        let mut dimensions = spec.shape.dimensions().iter().enumerate();
-        dimensions.any(|(place, size)| Some(place) != *axis && size.fixed().is_none())
-    });
-    let sizes = if any_free { &FREE_SIZES[..] } else { &FREE_SIZES[..1] };
-    let examples = question.examples.iter().take(EXAMPLES_MAX);
-    let examples = examples.map(|example| Pattern::Like(example));
-    examples.chain(sizes.iter().map(|&size| Pattern::Declared(size)))
-}
-
-/// Rows of inputs. Those of an input that has none are the same throughout.
-fn generate(
-    question: &Question<'_>,
-    axes: &RowAxes,
-    count: usize,
-    pattern: Pattern<'_>,
-    domain: Domain,
-) -> Option<Vec<Row>> {
-    let mut random = fastrand::Rng::with_seed(0x1f_e221);
-    let mut rows: Vec<Row> = Vec::with_capacity(count);
-    for row in 0..count {
-        let mut tensors = Row::with_capacity(question.inputs.len());
-        for (input, axis) in question.inputs.iter().enumerate().zip(&axes.inputs) {
-            tensors.push(match (rows.first(), axis) {
-                (Some(first), None) => first[input.0].clone(),
-                _ => pattern.generate(input, *axis, row, domain, &mut random)?,
-            });
-        }
-        rows.push(tensors);
+impl<'a> Search<'a> {
+    /// What is tried, in this order: inputs like the examples, then any that are declared.
+    fn patterns(self) -> impl Iterator<Item = Pattern<'a>> {
+        let any_free = self.question.inputs.iter().zip(&self.axes.inputs).any(|(spec, axis)| {
+            let mut dimensions = spec.shape.dimensions().iter().enumerate();
+            dimensions.any(|(place, size)| Some(place) != *axis && size.fixed().is_none())
+        });
+        let sizes = if any_free { &FREE_SIZES[..] } else { &FREE_SIZES[..1] };
+        let examples = self.question.examples.iter().take(EXAMPLES_MAX);
+        let examples = examples.map(|example| Pattern::Like(example));
+        examples.chain(sizes.iter().map(|&size| Pattern::Declared(size)))
     }
-    Some(rows)
-}
 
-/// Whether an output of a joint run holds the answers of each of `rows` rows: its part along
-/// `axis`, or where the output has no rows, all of it.
-fn holds_each<'a>(
-    joint: &Tensor,
-    axis: Option<usize>,
-    mut apart: impl Iterator<Item = &'a Tensor>,
-    rows: usize,
-) -> bool {
-    let Some(axis) = axis else {
-        return apart.all(|alone| alike(joint, alone));
-    };
-    let parts = rows::split(joint, axis, &vec![1; rows]);
-    parts.is_some_and(|parts| parts.iter().zip(apart).all(|(part, alone)| alike(part, alone)))
+    /// Rows of inputs. Those of an input that has none are the same throughout. `None` where
+    /// they are too large, or are to differ in length and cannot.
+    fn generate(self, pattern: Pattern<'_>, domain: Domain) -> Option<Vec<Row>> {
+        let lengths = match self.padding.is_any() {
+            true => Some(self.lengths(pattern)?),
+            false => None,
+        };
+        let mut random = fastrand::Rng::with_seed(0x1f_e221);
+        let mut rows: Vec<Row> = Vec::with_capacity(self.count);
+        for row in 0..self.count {
+            let mut tensors = Row::with_capacity(self.question.inputs.len());
+            let inputs = self.question.inputs.iter().zip(&self.axes.inputs).enumerate();
+            for (place, (spec, &axis)) in inputs {
+                let length = lengths.map(|lengths| lengths[row % lengths.len()]);
+                let padded = self.padding.of_input(place).zip(length);
+                let wanted = Wanted { place, spec, rows: axis, padded };
+                tensors.push(match (rows.first(), axis) {
+                    (Some(first), None) => first[place].clone(),
+                    _ => pattern.generate(wanted, row, domain, &mut random)?,
+                });
+            }
+            rows.push(tensors);
+        }
+        Some(rows)
+    }
+
+    /// Lengths that may share a run, the shortest and the longest among them.
+    fn lengths(self, pattern: Pattern<'_>) -> Option<[u64; ROWS]> {
+        let (first, last) = bucket(match pattern {
+            Pattern::Declared(free_size) => free_size,
+            Pattern::Like(example) => self.padding.length(example),
+        });
+        let between = first.midpoint(last);
+        (first < last).then_some([first, last, between, first])
+    }
 }

@@ -104,6 +104,7 @@ impl Executor {
             outputs: &outputs,
             mode: serving.queue.mode,
             axes: serving.axes(&inputs, &outputs),
+            padding: serving.padding(&inputs, &outputs)?,
             examples: &examples,
             patience: batchability::PATIENCE,
         }
