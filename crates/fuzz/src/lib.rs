@@ -78,12 +78,17 @@ fn v2_request(body: &[u8], json_length: Option<usize>) {
     let Ok(decoded) = v2::decode_request(&Bytes::copy_from_slice(body), json_length) else {
         return;
     };
-    let request = request(decoded.inputs, decoded.outputs);
+    let request = InferRequest {
+        priority: decoded.priority,
+        sequence: decoded.sequence,
+        ..request(decoded.inputs, decoded.outputs)
+    };
     let message = v2::encode_request(&request);
     let again = v2::decode_request(&joined(message.body), message.json_length);
     let again = again.expect("what was written is read");
     assert_eq!(again.inputs, request.inputs);
     assert_eq!(again.outputs, request.outputs);
+    assert_eq!((again.priority, again.sequence), (request.priority, request.sequence));
 }
 
 fn response(data: &[u8]) {
