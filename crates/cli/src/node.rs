@@ -16,21 +16,6 @@ use tracing::info;
 
 use crate::config::Config;
 
-/// What the serving commands understand about changes of their models.
-#[derive(Debug, clap::Args)]
-pub(crate) struct WatchArgs {
-    /// Follow what becomes of the models' files, looked at this often: new versions and models
-    /// are loaded, changed ones anew, and what is gone is unloaded.
-    #[arg(
-        long,
-        value_name = "INTERVAL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "2s"
-    )]
-    pub(crate) watch: Option<String>,
-}
-
 /// Loads the models in the configuration into a worker.
 pub(crate) fn start_worker(
     id: WorkerId,

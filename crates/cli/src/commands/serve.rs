@@ -10,9 +10,9 @@ use inferring_types::{InferenceService, WorkerId};
 use inferring_worker::Worker;
 
 use crate::common::Common;
-use crate::config::{self, Overrides};
+use crate::config::{self, Overrides, ServingFlags};
 use crate::log;
-use crate::node::{self, Ready, WatchArgs};
+use crate::node::{self, Ready};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServeArgs {
@@ -29,7 +29,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "HOST:PORT")]
     grpc_listen: Option<String>,
     #[command(flatten)]
-    watch: WatchArgs,
+    serving: ServingFlags,
 }
 
 pub(crate) fn run(args: ServeArgs, common: &Common) -> anyhow::Result<ExitCode> {
@@ -37,9 +37,8 @@ pub(crate) fn run(args: ServeArgs, common: &Common) -> anyhow::Result<ExitCode> 
         .with_list("models", &args.models)
         .with("serve.workers", args.workers)
         .with("listen.gateway", args.listen)
-        .with("listen.grpc", args.grpc_listen)
-        .with("worker.watch", args.watch.watch);
-    let mut config = config::load(common, overrides)?;
+        .with("listen.grpc", args.grpc_listen);
+    let mut config = config::load(common, args.serving.over(overrides))?;
     config.server.leave_cores_to_models();
     log::start(&config.log)?;
     let repository = node::open_repository(&config)?;

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use inferring_types::InferenceService;
 
 use crate::common::Common;
-use crate::config::{self, Overrides};
+use crate::config::{self, Overrides, ServingFlags};
 use crate::log;
-use crate::node::{self, Ready, WatchArgs};
+use crate::node::{self, Ready};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct WorkerArgs {
@@ -26,7 +26,7 @@ pub(crate) struct WorkerArgs {
     #[arg(long)]
     id: Option<String>,
     #[command(flatten)]
-    watch: WatchArgs,
+    serving: ServingFlags,
 }
 
 pub(crate) fn run(args: WorkerArgs, common: &Common) -> anyhow::Result<ExitCode> {
@@ -38,9 +38,8 @@ pub(crate) fn run(args: WorkerArgs, common: &Common) -> anyhow::Result<ExitCode>
         .with_list("models", &models)
         .with("listen.worker", args.listen)
         .with("listen.grpc", args.grpc_listen)
-        .with("id", args.id)
-        .with("worker.watch", args.watch.watch);
-    let mut config = config::load(common, overrides)?;
+        .with("id", args.id);
+    let mut config = config::load(common, args.serving.over(overrides))?;
     config.server.leave_cores_to_models();
     log::start(&config.log)?;
     let repository = node::open_repository(&config)?;

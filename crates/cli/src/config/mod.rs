@@ -1,5 +1,6 @@
 //! All settings, composed from those of each crate.
 
+mod flags;
 mod layers;
 
 use std::num::NonZeroUsize;
@@ -12,6 +13,7 @@ use inferring_server::ServerConfig;
 use inferring_worker::WorkerConfig;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use flags::ServingFlags;
 pub(crate) use layers::{Overrides, load};
 
 /// Everything that can be set. Each crate owns its own part and its defaults.
