@@ -36,16 +36,7 @@ impl Padding {
             inputs: inputs.iter().zip(&axes.inputs).map(input).collect::<Result<_, _>>()?,
             outputs: outputs.iter().zip(&axes.outputs).map(output).collect::<Result<_, _>>()?,
         };
-        if padding.inputs.iter().any(Option::is_some) {
-            return Ok(padding);
-        }
-        match outputs.iter().zip(&padding.outputs).find(|(_, axis)| axis.is_some()) {
-            None => Ok(Self::none()),
-            Some((spec, _)) => Err(Misfit(format!(
-                "output `{}` has a padded axis, and no input is padded",
-                spec.name
-            ))),
-        }
+        Ok(if padding.is_any() { padding } else { Self::none() })
     }
 }
 
@@ -188,7 +179,6 @@ mod tests {
                 "inputs.ids.padding.axis = 1\noutputs.y.padded_axis = 2",
                 "output `y` cannot be padded along axis 2: axis 2 of [?,?,4] is always 4",
             ),
-            ("outputs.y.padded_axis = 1", "output `y` has a padded axis, and no input is padded"),
         ] {
             let error = declared(settings).unwrap_err();
             assert_eq!(error, format!("the settings do not fit: {expected}"), "{settings}");
