@@ -51,7 +51,7 @@ pub(crate) fn join<'a>(
     let mut data = Vec::with_capacity(bytes + filled_up as usize * filling.len());
     walk(&shape, axes, &parts, |piece| match piece {
         Piece::Of(part, elements) => data.extend_from_slice(sources[part].take(elements)),
-        Piece::Filling(_, elements) => fill(&mut data, filling, elements),
+        Piece::Filling(elements) => fill(&mut data, filling, elements),
     });
     Tensor::new(first.datatype(), shape, data.into()).expect("tensors that fit together")
 }
@@ -91,7 +91,7 @@ pub(crate) fn split(
         Piece::Of(part, elements) if part < wanted => {
             data[part].extend_from_slice(source.take(elements));
         }
-        Piece::Of(_, elements) | Piece::Filling(_, elements) => {
+        Piece::Of(_, elements) | Piece::Filling(elements) => {
             source.take(elements);
         }
     });
@@ -126,8 +126,8 @@ fn fill(data: &mut Vec<u8>, filling: &[u8], elements: u64) {
 enum Piece {
     /// So many, of the part in that place.
     Of(usize, u64),
-    /// So many, which fill up the part in that place.
-    Filling(usize, u64),
+    /// So many, which fill up a part.
+    Filling(u64),
 }
 
 /// Visits all elements of a tensor of that shape, made of these parts, in the order in which they
@@ -151,7 +151,7 @@ fn walk(shape: &Shape, axes: Axes, parts: &[Part], mut visit: impl FnMut(Piece))
                             visit(if at < part.length {
                                 Piece::Of(place, elements)
                             } else {
-                                Piece::Filling(place, elements)
+                                Piece::Filling(elements)
                             });
                         }
                     }
@@ -177,7 +177,7 @@ fn walk(shape: &Shape, axes: Axes, parts: &[Part], mut visit: impl FnMut(Piece))
                     }
                     for _ in 0..lines {
                         visit(Piece::Of(place, part.length * unit));
-                        visit(Piece::Filling(place, (longest - part.length) * unit));
+                        visit(Piece::Filling((longest - part.length) * unit));
                     }
                 }
             }

@@ -120,7 +120,9 @@ impl Question<'_> {
             }
             Err(doubt) => {
                 let reason = match doubt {
-                    Doubt::OtherAnswers => format!("rows influence each other: {doubt}"),
+                    Doubt::OtherAnswers | Doubt::OtherShape { .. } => {
+                        format!("rows influence each other: {doubt}")
+                    }
                     _ => format!("not proved: {doubt}"),
                 };
                 (Batching::Alone { reason }, Padding::none())
@@ -146,11 +148,15 @@ impl Question<'_> {
                 (reason, self.padding.clone())
             }
             Err(doubt) => {
-                let why = match doubt {
-                    Doubt::OtherAnswers => "not true of rows of different length",
-                    _ => "not proved of rows of different length",
+                let reason = match doubt {
+                    Doubt::OtherAnswers => format!("not true of rows of different length: {doubt}"),
+                    Doubt::OtherShape { .. } => format!(
+                        "not true of rows of different length: {doubt}; \
+                         its `padded_axis` may not be named"
+                    ),
+                    _ => format!("not proved of rows of different length: {doubt}"),
                 };
-                (format!("{PROVED}; {why}: {doubt}"), Padding::none())
+                (format!("{PROVED}; {reason}"), Padding::none())
             }
         }
     }

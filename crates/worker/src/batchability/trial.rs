@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use inferring_backend::{ExecuteError, Session};
-use inferring_types::{RowAxes, Tensor, TensorSpec};
+use inferring_types::{RowAxes, Shape, Tensor, TensorName, TensorSpec};
 
 use super::Question;
 use super::likeness::{alike, differ};
@@ -57,6 +57,9 @@ pub(super) enum Doubt {
     /// This one is no lack of a proof, but the opposite proved.
     #[error("together they gave other answers than apart")]
     OtherAnswers,
+    /// So is this.
+    #[error("output `{output}` has shape {together} together, and {apart} apart")]
+    OtherShape { output: TensorName, together: Shape, apart: Shape },
 }
 
 /// What rows are to be tried.
@@ -169,11 +172,8 @@ impl Trial {
             // Answers that cannot be told apart are others.
             let together = assembly.split(together, &jobs, jobs.len(), outputs);
             let together = together.map_err(|_| Doubt::OtherAnswers)?;
-            let are_alike = |(joint, &row): (&Row, &usize)| {
-                joint.iter().zip(&self.answers[row]).all(|(joint, alone)| alike(joint, alone))
-            };
-            if !together.iter().zip(&order).all(are_alike) {
-                return Err(Doubt::OtherAnswers);
+            for (together, row) in together.iter().zip(order) {
+                hold_against(together, &self.answers[row], outputs)?;
             }
         }
         Ok(())
@@ -194,6 +194,24 @@ impl Trial {
         }
         orders
     }
+}
+
+/// Holds what a row was answered in company against what it was answered apart.
+fn hold_against(
+    together: &[Tensor],
+    apart: &[Tensor],
+    outputs: &[TensorSpec],
+) -> Result<(), Doubt> {
+    for ((together, apart), spec) in together.iter().zip(apart).zip(outputs) {
+        if together.shape() != apart.shape() {
+            let [together, apart] = [together, apart].map(|tensor| tensor.shape().clone());
+            return Err(Doubt::OtherShape { output: spec.name.clone(), together, apart });
+        }
+        if !alike(together, apart) {
+            return Err(Doubt::OtherAnswers);
+        }
+    }
+    Ok(())
 }
 
 impl<'a> Search<'a> {

@@ -142,7 +142,11 @@ fn an_output_that_is_not_said_to_be_padded_is_found_out() {
     let forgotten = Padding { outputs: vec![None], ..padding() };
     let model = || Model(|rows| Ok(masked_mean(rows)));
     let proof = answer_with(BatchingMode::Auto, forgotten.clone(), model());
-    assert_not_padded(&proof, "not true of rows of different length");
+    assert_not_padded(
+        &proof,
+        "not true of rows of different length: output `y` has shape [1,9] together, and [1,7] \
+         apart; its `padded_axis` may not be named",
+    );
     // A declaration is taken at its word.
     let proof = answer_with(BatchingMode::Rows, forgotten.clone(), model());
     assert_eq!(proof.padding, forgotten);
