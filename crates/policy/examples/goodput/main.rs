@@ -19,7 +19,7 @@ fn main() {
         for instances in [1, 2] {
             for arrivals in [Arrivals::Poisson, Arrivals::Bursty] {
                 for deadlines in [Deadlines::Uniform, Deadlines::Mixed] {
-                    for load in [0.2, 0.5, 0.95, 2.0] {
+                    for load in std::env::var("LOADS").map_or(vec![0.2, 0.5, 0.95, 2.0], |l| l.split(',').map(|l| l.parse().unwrap()).collect()) {
                         let scenario = Scenario {
                             curve,
                             instances,
@@ -27,10 +27,17 @@ fn main() {
                             deadlines,
                             load,
                             requests: count,
-                            seed: 7,
-                            change: 1.0,
+                            seed: std::env::var("SEED").map_or(7, |s| s.parse().unwrap()),
+                            change: std::env::var("CHANGE").map_or(1.0, |s| s.parse().unwrap()),
                         };
-                        let mut policy = Ours::new(&scenario, 1.0);
+                        let label = format!(
+                            "{} x{instances} {arrivals:?} {deadlines:?} {load}",
+                            curve.name
+                        );
+                        if std::env::args().nth(3).is_some_and(|only| !label.contains(&only)) {
+                            continue;
+                        }
+                        let mut policy = Ours::new(&scenario, std::env::var("ERROR").map_or(1.0, |s| s.parse().unwrap()));
                         let ours = scenario.run(&mut policy);
                         let rivals = Rule::ALL
                             .map(|rule| (rule.name(), scenario.run(&mut Rival::new(rule, curve))));
@@ -50,7 +57,7 @@ fn main() {
                             rivals
                                 .iter()
                                 .map(|(name, outcome)| format!(
-                                    "{name} {:.3}/{:.1}",
+                                    "{name} {:.3}/{:.3}",
                                     outcome.goodput,
                                     outcome.p50 / curve.seconds(1)
                                 ))
@@ -66,7 +73,7 @@ fn main() {
 
 fn show(outcome: &Outcome, unit: f64) -> String {
     format!(
-        "{:.3} p50 {:.2} p99 {:.1} b {:.1} w {:.3}",
+        "{:.3} p50 {:.3} p99 {:.1} b {:.1} w {:.3}",
         outcome.goodput,
         outcome.p50 / unit,
         outcome.p99 / unit,

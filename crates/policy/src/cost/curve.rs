@@ -13,6 +13,7 @@
 use std::time::{Duration, Instant};
 
 use inferring_types::CostPoint;
+use smallvec::SmallVec;
 
 use super::window::Window;
 use super::{Costs, Seconds, sizes};
@@ -24,6 +25,8 @@ const DRIFT: f64 = 1.4;
 /// Of a run larger than any measured: how much of the known cost of a row another row adds. Too
 /// little is put right by the first such run; too much would never be found out.
 const OPTIMISM: f64 = 0.5;
+/// How many measurements of its own a size needs to count as much as its neighbours next to it.
+const SMOOTHING: f64 = 8.0;
 /// Throughput that is worth no larger batch.
 const WORTH: f64 = 0.98;
 
@@ -203,30 +206,20 @@ impl Curve {
     }
 
     fn fill(&mut self, value: impl Fn(&Window) -> Seconds, set: impl Fn(&mut Entry, Seconds)) {
-        let mut known: smallvec::SmallVec<[Known; 64]> = smallvec::SmallVec::new();
-        for (index, window) in self.windows.iter().enumerate() {
-            let Some(window) = window else { continue };
-            known.push(Known {
-                first: index,
-                last: index,
-                value: value(window),
-                weight: window.samples() as f64,
-            });
-            // Pool adjacent violators: the nearest table that never falls.
-            while let [.., before, after] = &mut known[..] {
-                if before.value <= after.value {
-                    break;
-                }
-                before.absorb(after);
-                known.pop();
-            }
-        }
+        let mut known: SmallVec<[Known; 64]> = SmallVec::new();
+        let windows = self.windows.iter().enumerate();
+        known.extend(windows.filter_map(|(index, window)| {
+            let window = window.as_ref()?;
+            let (rows, weight) = (sizes::rows(index), window.samples() as f64);
+            Some(Known { first: rows, last: rows, value: value(window), weight })
+        }));
+        smooth(&mut known);
+        pool(&mut known);
         let points = known.iter().flat_map(|pool| {
-            let first = (sizes::rows(pool.first), pool.value);
-            let last = (sizes::rows(pool.last), pool.value);
+            let (first, last) = ((pool.first, pool.value), (pool.last, pool.value));
             [Some(first), (last.0 != first.0).then_some(last)].into_iter().flatten()
         });
-        let points: smallvec::SmallVec<[(usize, Seconds); 64]> = points.collect();
+        let points: SmallVec<[(usize, Seconds); 64]> = points.collect();
         let (Some(&first), Some(&last)) = (points.first(), points.last()) else { return };
         let mut after = 0;
         for entry in &mut self.table {
@@ -246,7 +239,7 @@ impl Curve {
 }
 
 /// Sizes that were measured, and judged alike.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Known {
     first: usize,
     last: usize,
@@ -261,6 +254,35 @@ impl Known {
         self.weight = weight;
         self.last = other.last;
     }
+}
+
+/// Draws each size towards the line between its neighbours, the more the nearer they are and the
+/// less often it was measured itself. Of many sizes measured a few times each, the one that seems
+/// best is one that was lucky; it would be chosen again and again.
+fn smooth(known: &mut [Known]) {
+    let measured: SmallVec<[Known; 64]> = SmallVec::from_slice(known);
+    for (point, neighbours) in known.iter_mut().skip(1).zip(measured.windows(3)) {
+        let [before, at, after] = neighbours else { continue };
+        let distance = (after.first - before.first) as f64 / (2.0 * at.first as f64);
+        let weight = SMOOTHING * (1.0 - 2.0 * distance).max(0.0);
+        let line = between((before.first, before.value), (after.first, after.value), at.first);
+        point.value = (at.value * at.weight + line * weight) / (at.weight + weight);
+    }
+}
+
+/// Pools neighbours that fall until none does: the nearest sequence that never falls.
+fn pool(known: &mut SmallVec<[Known; 64]>) {
+    let mut pools = 0;
+    for index in 0..known.len() {
+        known[pools] = known[index];
+        pools += 1;
+        while pools > 1 && known[pools - 2].value > known[pools - 1].value {
+            let after = known[pools - 1];
+            known[pools - 2].absorb(&after);
+            pools -= 1;
+        }
+    }
+    known.truncate(pools);
 }
 
 type Point = (usize, Seconds);

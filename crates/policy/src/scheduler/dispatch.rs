@@ -28,7 +28,7 @@ use crate::cost::{Costs, Seconds};
 pub(super) struct Situation<'a> {
     /// `None` where nothing has run yet.
     pub(super) costs: Option<Costs<'a>>,
-    pub(super) pace: Pace,
+    pub(super) pace: &'a Pace,
     /// The jobs of the class whose turn it is.
     pub(super) lead: &'a Queue,
     /// Rows of all classes in the lane.
@@ -41,8 +41,8 @@ pub(super) struct Situation<'a> {
     pub(super) due: Instant,
     /// When the lane's oldest job came.
     pub(super) oldest: Instant,
-    /// How long until another instance is idle.
-    pub(super) relief: Seconds,
+    /// Other instances that are idle too.
+    pub(super) idle: usize,
     /// Nothing more will come.
     pub(super) closed: bool,
 }
@@ -102,54 +102,52 @@ fn run(
 }
 
 /// The size with which those who are there wait least.
+///
+/// Instances are taken one by one, each with its share of what comes. Where others are idle too,
+/// they may take theirs of what is there; but not if it costs next to nothing to take it along.
 fn size_wanted(
     config: &SchedulerConfig,
     situation: &Situation<'_>,
     costs: Costs<'_>,
     most: usize,
 ) -> usize {
-    // Others may come along where that costs those whose turn it is next to nothing.
+    let wanted = least_waiting(config, situation, costs, most, situation.waiting);
+    if situation.idle == 0 {
+        return wanted;
+    }
+    let share = situation.waiting.div_ceil(situation.idle + 1);
+    let shared = least_waiting(config, situation, costs, most.min(share), share);
+    let time = |rows| costs.expected(config.run_rows(rows));
+    if time(wanted) <= ALONG * time(shared) { wanted } else { shared }
+}
+
+fn least_waiting(
+    config: &SchedulerConfig,
+    situation: &Situation<'_>,
+    costs: Costs<'_>,
+    most: usize,
+    waiting: usize,
+) -> usize {
+    let pace = situation.pace;
+    let expected = |rows| costs.expected(config.run_rows(rows));
     let lead = situation.lead.rows();
-    let lead_time = FILLING * costs.expected(config.run_rows(lead.min(most)));
+    let lead_time = ALONG * expected(lead.min(most));
     let mut least = (f64::INFINITY, 1);
     for rows in config.sizes(most) {
-        let time = costs.expected(config.run_rows(rows));
+        let time = expected(rows);
         if rows > lead && time > lead_time {
             break;
         }
-        let cost = waiting(config, situation, costs, rows, time);
+        // How long all wait, in sum: for the end of this run, and whoever is left then for the
+        // rest.
+        let left = (waiting - rows) as f64 + pace.rate * time;
+        let during = (waiting as f64 + pace.rate * time / 2.0 - pace.calm) * time;
+        let cost = during + pace.drain(left, expected);
         if cost <= least.0 {
             least = (cost, rows);
         }
     }
     least.1
-}
-
-/// How long all who are there wait, in sum, if a run of `rows` rows starts now.
-fn waiting(
-    config: &SchedulerConfig,
-    situation: &Situation<'_>,
-    costs: Costs<'_>,
-    rows: usize,
-    time: Seconds,
-) -> Seconds {
-    let instances = config.instances.max(1) as f64;
-    let capacity = situation.pace.throughput * instances;
-    // What is too much will be refused, or be late; more than can be done does not have to be.
-    let rate = situation.rate.min((1.0 - SPARE_MIN) * capacity);
-    let pause = time.min(situation.relief);
-    let members = rows as f64;
-    let others = situation.waiting as f64 - members;
-    let left = others + rate * pause;
-    // Those who are left are run together, or one by one: between the two.
-    let together = costs.expected(config.run_rows((left / instances).ceil() as usize));
-    let alone = costs.expected(config.run_rows(1));
-    let rest = left * (alone + together.max(left / capacity)) / 2.0;
-    // The queue as a fluid that is worked off while more of it comes; an instance that is still
-    // busy when the next one is idle is so much less capacity.
-    let owed = left + situation.pace.throughput * (time - pause);
-    let congestion = owed * owed / 2.0 * (1.0 / (capacity - rate) - 1.0 / capacity);
-    members * time + others * pause + rest + congestion
 }
 
 /// What to do when the batch that is `wanted` is not done before the first of its jobs is due: how
@@ -164,23 +162,26 @@ fn triage(
     let pace = situation.pace;
     let pressure = pressure(config, situation);
     let lead = situation.lead;
+    let expected = |rows| costs.expected(config.run_rows(rows));
+    let horizon = expected(pace.rows);
     let mut least = (f64::INFINITY, 1, None);
     for rows in config.sizes(wanted) {
-        let run_rows = config.run_rows(rows);
-        let due = later(now, seconds(costs.safe(run_rows)));
+        let time = expected(rows);
+        let due = later(now, seconds(costs.safe(config.run_rows(rows))));
         let given_up = lead.rows_due_before(due);
-        let served = rows.min(lead.rows() - given_up);
-        // Capacity that this run wastes, of which each row is a request lost as far as there is
-        // none to spare; and those who are lost for certain, as far as there is.
-        let wasted = pace.throughput * costs.expected(run_rows) - served as f64;
-        let cost = pressure * wasted + (1.0 - pressure) * given_up as f64;
-        if served > 0 && cost <= least.0 {
+        let served = rows.min(lead.rows() - given_up) as f64;
+        // As far as there is no capacity to spare, each row that could have been done and is not
+        // is a request lost, in this run and in the next ones, which will be alike; as far as
+        // there is, only those are lost who are given up.
+        let wasted = |served: f64| (pace.throughput - served / time) * horizon;
+        let cost = pressure * wasted(served) + (1.0 - pressure) * given_up as f64;
+        if served > 0.0 && cost <= least.0 {
             least = (cost, rows, (given_up > 0).then_some(due));
         }
-        if rows == 1 {
-            // Nobody is given up, the first may or may not be in time.
-            let cost = pressure * (wasted + 0.5);
-            if given_up > 0 && cost <= least.0 {
+        if rows == 1 && given_up > 0 {
+            // Nobody is given up; the first may or may not be in time.
+            let cost = pressure * wasted(0.5) + (1.0 - pressure) * 0.5;
+            if cost <= least.0 {
                 least = (cost, 1, None);
             }
         }
@@ -193,14 +194,12 @@ pub(super) fn pressure(config: &SchedulerConfig, situation: &Situation<'_>) -> f
     let capacity = situation.pace.throughput * config.instances.max(1) as f64;
     let horizon = situation.pace.allowance;
     let load = (situation.waiting as f64 / horizon + situation.rate) / capacity;
-    ((load - 0.9) / 0.15).clamp(0.0, 1.0)
+    ((load - 1.0) / 0.8).clamp(0.0, 1.0)
 }
 
-/// How much longer a run may take for jobs of other classes that come along.
-const FILLING: f64 = 1.25;
-/// The least part of capacity that is reckoned to be spare: a rate is not known exactly.
-const SPARE_MIN: f64 = 0.02;
-
+/// How much longer a run may take for the sake of jobs that need not be in it: those of other
+/// classes, and those that another instance could take.
+const ALONG: f64 = 1.2;
 pub(super) fn seconds(seconds: Seconds) -> Duration {
     const CENTURY: Seconds = 100.0 * 365.0 * 24.0 * 3600.0;
     Duration::from_secs_f64(seconds.clamp(0.0, CENTURY))

@@ -379,42 +379,35 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
 
     fn plan(&mut self, lane: usize, class: usize, due: Instant, now: Instant) -> Plan {
         let rate = self.arrivals.rate(now);
-        let pace = self.pace(lane, rate);
-        let others = self.config.instances.max(1) - 1;
-        let relief = match self.runs.count() {
-            busy if busy < others => 0.0,
-            _ => self.runs.soonest(now),
-        };
+        self.set_pace(lane, rate);
+        let idle = self.config.instances.saturating_sub(self.runs.count() + 1);
         let lane = self.lanes.get_mut(lane);
         let oldest = lane.oldest(&self.jobs).unwrap_or(now);
         let situation = Situation {
             costs: self.costs.of(lane.cost_class),
-            pace,
+            pace: &lane.pace.0,
             lead: &lane.queues[class],
             rows: lane.rows(),
             waiting: self.waiting.rows,
             rate,
             due,
             oldest,
-            relief,
+            idle,
             closed: self.closed,
         };
         plan(&self.config, &situation, now)
     }
 
-    /// What can be sustained, found anew after a while.
-    fn pace(&mut self, lane: usize, rate: f64) -> Pace {
+    /// Finds out what can be sustained, anew after a while.
+    fn set_pace(&mut self, lane: usize, rate: f64) {
         let requests = self.arrivals.requests();
         let lane = self.lanes.get_mut(lane);
-        let (pace, found_at) = lane.pace;
-        let stale = requests >= found_at + PACE_KEPT.min(found_at);
-        match self.costs.of(lane.cost_class) {
-            Some(costs) if stale || pace.rows == 0 => {
-                let pace = Pace::of(&self.config, costs, &self.arrivals, rate);
-                lane.pace = (pace, requests);
-                pace
-            }
-            _ => pace,
+        let found_at = lane.pace.1;
+        let stale = requests >= found_at + PACE_KEPT.min(found_at) || lane.pace.0.rows == 0;
+        if let Some(costs) = self.costs.of(lane.cost_class)
+            && stale
+        {
+            lane.pace = (Pace::of(&self.config, costs, &self.arrivals, rate), requests);
         }
     }
 
