@@ -7,12 +7,12 @@ use std::time::Duration;
 use inferring_backend::{GraphOptimization, LoadOptions};
 use inferring_policy::SchedulerConfig;
 use inferring_repository::{
-    BatchAxis, BatchingSettings, ModelSettings, OptimizationLevel, Pinning, StateSettings,
-    TensorSettings, WarmupSample,
+    BatchAxis, BatchingMode, BatchingSettings, ModelSettings, OptimizationLevel, Pinning,
+    StateSettings, TensorSettings, WarmupSample,
 };
 use inferring_types::{Dimension, RowAxes, ShapeSpec, TensorSpec};
 
-use crate::assembly::Padding;
+use crate::assembly::{Padding, fixed_rows};
 use crate::cache::Sharing;
 use crate::config::{QueueConfig, WorkerConfig};
 
@@ -165,7 +165,23 @@ impl Serving {
         inputs: &[TensorSpec],
         outputs: &[TensorSpec],
     ) -> Result<(Vec<TensorSpec>, Vec<TensorSpec>), Misfit> {
-        Ok((apply("input", &self.inputs, inputs)?, apply("output", &self.outputs, outputs)?))
+        let mut inputs = apply("input", &self.inputs, inputs)?;
+        let mut outputs = apply("output", &self.outputs, outputs)?;
+        if let (BatchingMode::Rows, &[rows]) = (self.queue.mode, &self.allowed_sizes[..]) {
+            let axis =
+                |settings: &BTreeMap<String, TensorSettings>, spec: &TensorSpec| match settings
+                    .get(spec.name.as_str())
+                    .and_then(|settings| settings.batch_axis)
+                {
+                    Some(BatchAxis::At(axis)) => Some(axis),
+                    Some(BatchAxis::None) => None,
+                    None => Some(0),
+                };
+            let inputs = inputs.iter_mut().map(|spec| (axis(&self.inputs, spec), spec));
+            let outputs = outputs.iter_mut().map(|spec| (axis(&self.outputs, spec), spec));
+            fixed_rows::open(rows, inputs.chain(outputs).collect());
+        }
+        Ok((inputs, outputs))
     }
 
     /// Where rows lie, where the settings say so of any tensor. Of the others, those whose first
@@ -425,6 +441,11 @@ mod tests {
             ("", "[B,4]"),
             ("[inputs.x]\nshape = [-1, 4]", "[B,4]"),
             ("[inputs.x]\nshape = [8, 4]", "[8,4]"),
+            ("[inputs.x]\nshape = [8, 4]\n[batching]\nallowed_sizes = [8]", "[8,4]"),
+            (
+                "[inputs.x]\nshape = [8, 4]\n[batching]\nmode = \"rows\"\nallowed_sizes = [8]",
+                "[?,4]",
+            ),
             ("[inputs.x]\nshape = [\"rows\", 4]\ndatatype = \"FP32\"", "[rows,4]"),
         ] {
             assert_eq!(describe(settings).unwrap(), shape, "{settings}");

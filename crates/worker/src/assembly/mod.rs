@@ -9,6 +9,7 @@
 //! answer of its own length.
 
 mod declared;
+pub(crate) mod fixed_rows;
 mod key;
 mod length;
 mod padding;

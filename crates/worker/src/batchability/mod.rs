@@ -17,7 +17,7 @@ mod trial;
 
 use std::time::Duration;
 
-use inferring_backend::Session;
+use inferring_backend::{ExecuteError, Run, Session};
 use inferring_types::{Batching, Dimension, RowAxes, Tensor, TensorSpec};
 
 use crate::assembly::{Assembly, Padding};
@@ -30,7 +30,7 @@ use trial::{Budget, Doubt, ROWS, Search, Trial};
 pub struct Proof {
     /// Whether rows may share a run, and how that is known.
     pub batching: Batching,
-    /// One row of inputs that the model ran, where any was found.
+    /// Inputs that the model ran, where any were found: one row, or as many as every run has.
     pub known_good: Option<Vec<Tensor>>,
     /// What is done about rows of different length; nothing where they do not share runs.
     padding: Padding,
@@ -52,8 +52,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Runs a model on generated rows and compares rows apart with rows together.
 pub fn prove(session: &mut dyn Session, inputs: &[TensorSpec], outputs: &[TensorSpec]) -> Proof {
     let (mode, axes, padding) = (BatchingMode::Auto, None, Padding::none());
-    Question { inputs, outputs, mode, axes, padding, examples: &[], patience: PATIENCE }
-        .answer(session)
+    let (run_rows, examples, patience) = (1, &[][..], PATIENCE);
+    Question { inputs, outputs, mode, axes, padding, run_rows, examples, patience }.answer(session)
 }
 
 /// A model, and what its settings say about its rows.
@@ -66,6 +66,8 @@ pub(crate) struct Question<'a> {
     pub(crate) axes: Option<RowAxes>,
     /// Which inputs are filled up where they differ in length.
     pub(crate) padding: Padding,
+    /// How many rows a run has at least.
+    pub(crate) run_rows: usize,
     /// Inputs, in declared order, that the model is said to run: what is generated is like them,
     /// and has their values where an input has no rows.
     pub(crate) examples: &'a [Vec<Tensor>],
@@ -92,7 +94,11 @@ impl Question<'_> {
                 if let Some(reason) = self.not_dynamic(&axes) {
                     return alone(session, reason);
                 }
-                let known_good = self.known_good(session, &axes, &budget);
+                let assembly = Assembly::of_rows(axes.clone(), Padding::none());
+                let (run_rows, assembly) = (self.run_rows, &assembly);
+                let row =
+                    self.known_good(&mut Filled { session, assembly, run_rows }, &axes, &budget);
+                let known_good = row.map(|row| assembly.join(&[&row], run_rows));
                 let batching = Batching::Rows { reason: DECLARED.to_owned(), axes };
                 return Proof { batching, known_good, padding: self.padding.clone() };
             }
@@ -240,6 +246,19 @@ impl Question<'_> {
             "`{}` has shape {} and `{}` {}: their first dimensions may differ",
             first.name, first.shape, other.name, other.shape,
         ))
+    }
+}
+
+/// A session that is given fewer rows than its runs have.
+struct Filled<'a> {
+    session: &'a mut dyn Session,
+    assembly: &'a Assembly,
+    run_rows: usize,
+}
+
+impl Session for Filled<'_> {
+    fn run(&mut self, inputs: &[Tensor], run: &Run) -> Result<Vec<Tensor>, ExecuteError> {
+        self.session.run(&self.assembly.join(&[inputs], self.run_rows), run)
     }
 }
 

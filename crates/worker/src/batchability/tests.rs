@@ -1,6 +1,5 @@
 mod padded;
 
-use inferring_backend::{ExecuteError, Run};
 use inferring_types::{DataType, ShapeSpec};
 
 use super::*;
@@ -23,8 +22,16 @@ fn answer(mode: BatchingMode, patience: Duration) -> (Proof, usize) {
     let specs = [TensorSpec { name: "x".into(), datatype: DataType::Fp32, shape }];
     let mut session = Doubling { runs: 0 };
     let (axes, padding, examples) = (None, Padding::none(), &[][..]);
-    let question =
-        Question { inputs: &specs, outputs: &specs, mode, axes, padding, examples, patience };
+    let question = Question {
+        inputs: &specs,
+        outputs: &specs,
+        mode,
+        axes,
+        padding,
+        run_rows: 1,
+        examples,
+        patience,
+    };
     (question.answer(&mut session), session.runs)
 }
 
@@ -49,4 +56,34 @@ fn what_is_declared_takes_one_run() {
         assert!(proof.known_good.is_some());
         assert_eq!(runs, 1);
     }
+}
+
+/// Then a run of one row would fail, and nothing be known that the model runs.
+#[test]
+fn what_is_known_to_run_has_as_many_rows_as_runs_have() {
+    let shape = ShapeSpec::new([Dimension::Dynamic(None), Dimension::Fixed(2)]);
+    let specs = [TensorSpec { name: "x".into(), datatype: DataType::Fp32, shape }];
+    let question = Question {
+        inputs: &specs,
+        outputs: &specs,
+        mode: BatchingMode::Rows,
+        axes: None,
+        padding: Padding::none(),
+        run_rows: 4,
+        examples: &[],
+        patience: PATIENCE,
+    };
+    struct OfFour;
+    impl Session for OfFour {
+        fn run(&mut self, inputs: &[Tensor], _: &Run) -> Result<Vec<Tensor>, ExecuteError> {
+            match inputs[0].shape().dimensions() {
+                [4, 2] => Ok(inputs.to_vec()),
+                _ => Err(ExecuteError("four rows".to_owned())),
+            }
+        }
+    }
+    let known_good = question.answer(&mut OfFour).known_good.unwrap();
+    let numbers = known_good[0].to_f32().unwrap();
+    assert_eq!(known_good[0].shape(), &[4, 2].into());
+    assert!(numbers.chunks(2).all(|row| row == &numbers[..2]));
 }

@@ -105,6 +105,7 @@ impl Executor {
             mode: serving.queue.mode,
             axes: serving.axes(&inputs, &outputs),
             padding: serving.padding(&inputs, &outputs)?,
+            run_rows: serving.allowed_sizes.first().copied().unwrap_or(1),
             examples: &examples,
             patience: batchability::PATIENCE,
         }

@@ -60,6 +60,7 @@ fn answer_with(mode: BatchingMode, padding: Padding, mut model: Model) -> Proof 
         mode,
         axes: None,
         padding,
+        run_rows: 1,
         examples: &[],
         patience: PATIENCE,
     };
