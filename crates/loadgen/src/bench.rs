@@ -37,6 +37,8 @@ pub struct BenchConfig {
     pub warm_up: u64,
     /// How long a request may take.
     pub timeout: Duration,
+    /// How long an answer may take to be of use; what comes later is no goodput.
+    pub service_level: Option<Duration>,
     /// Workers whose counters are read besides the target's; `None` to read nobody's.
     pub observe: Option<Vec<Target>>,
 }
@@ -122,7 +124,7 @@ pub async fn bench(
         Test::Load(limit) => {
             let round = config.round(&workload, limit, false);
             let measured = stage.run(Phase::Load, round).await;
-            (Some(RoundReport::from(&measured)), None, limit)
+            (Some(RoundReport::new(&measured, config.service_level)), None, limit)
         }
         Test::Cache { inputs } => {
             let limit = Limit::requests(inputs);
@@ -137,10 +139,16 @@ pub async fn bench(
     let after = config.observation().await;
 
     let interrupted = interrupt.is_raised();
-    let all_answered = |round: &RoundReport| round.failed == 0 && round.abandoned == 0;
+    let all_answered = |round: &RoundReport| round.succeeded == round.requests;
     let succeeded = load.iter().all(all_answered) && cache_test.iter().all(|test| test.passed);
-    let settings =
-        SettingsReport::new(config.schedule, limit, concurrency, timeout, config.warm_up);
+    let settings = SettingsReport::new(
+        config.schedule,
+        limit,
+        concurrency,
+        timeout,
+        config.service_level,
+        config.warm_up,
+    );
     Ok(Report {
         target: config.target.to_string(),
         path,
@@ -216,8 +224,10 @@ const LATE_MS: f64 = 1.0;
 fn notes(load: &Option<RoundReport>, settings: &SettingsReport) -> Vec<String> {
     let mut notes = Vec::new();
     let Some(load) = load else { return notes };
-    if load.failed > 0 {
-        notes.push("failed requests are not among the latencies".to_owned());
+    match (load.failed, load.refused) {
+        (0, 0) => {}
+        (0, _) => notes.push("refused requests are not among the latencies".to_owned()),
+        _ => notes.push("failed requests are not among the latencies".to_owned()),
     }
     let backlog = ratio(load.backlogged, load.requests);
     let late = load.lateness_ms.is_some_and(|lateness| lateness.p99 > LATE_MS);

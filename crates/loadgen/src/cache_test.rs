@@ -35,8 +35,8 @@ pub struct CacheTestReport {
 
 impl CacheTestReport {
     pub(crate) fn new(inputs: u64, first: &Measured, second: &Measured) -> Self {
-        let misses = RoundReport::from(first);
-        let hits = RoundReport::from(second);
+        let misses = RoundReport::new(first, None);
+        let hits = RoundReport::new(second, None);
         let (compared, different) = compare(first, second);
         let findings = findings(inputs, &misses, &hits, different);
         let speed_up = |of: fn(&crate::report::LatencyReport) -> f64| {

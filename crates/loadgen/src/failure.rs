@@ -47,6 +47,11 @@ impl FailureKind {
         }
     }
 
+    /// Whether the server was too busy for the request, and said so.
+    pub(crate) fn is_refusal(self) -> bool {
+        self == Self::Status(StatusCode::TOO_MANY_REQUESTS)
+    }
+
     /// The HTTP status, where that is the failure.
     pub(crate) fn status(self) -> Option<u16> {
         match self {

@@ -207,8 +207,8 @@ struct Shared {
 /// Sends requests, one after the other, until the round is over.
 async fn work<C: Connect>(mut session: Session<C>, shared: Arc<Shared>) -> Session<C> {
     while let Some(ticket) = shared.pacer.next().await {
-        let refused = answer_ticket(&mut session, &shared, ticket).await;
-        if refused && !shared.open_loop {
+        let unreachable = answer_ticket(&mut session, &shared, ticket).await;
+        if unreachable && !shared.open_loop {
             tokio::time::sleep(Generator::<C>::CONNECT_PAUSE).await;
         }
     }
@@ -254,10 +254,14 @@ async fn answer_ticket<C: Connect>(
             }
             false
         }
+        Err(refusal) if refusal.kind.is_refusal() => {
+            tally.record_refusal(latency, refusal);
+            false
+        }
         Err(failure) => {
-            let refused = failure.kind == FailureKind::Connect;
+            let unreachable = failure.kind == FailureKind::Connect;
             tally.record_failure(failure);
-            refused
+            unreachable
         }
     }
 }
@@ -430,6 +434,23 @@ mod tests {
         // One after the reset, one after the time-out.
         assert_eq!((tally.reconnects, server.seen.connections.load(Ordering::Relaxed)), (2, 3));
         assert_eq!(measured.elapsed, 5 * MS + SECOND + 8 * MS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_are_no_failures_and_have_latencies_of_their_own() {
+        let server = TestServer::new(|number, _| match number % 2 {
+            0 => Reply::good_after(50 * MS, false),
+            _ => {
+                let full = r#"{"error":"the queue is full"}"#;
+                Reply::After(2 * MS, StatusCode::TOO_MANY_REQUESTS, full.into())
+            }
+        });
+        let measured = measure(&server, 1, round(Schedule::Closed, Limit::requests(10))).await;
+        let tally = &measured.tally;
+        assert_eq!((tally.succeeded, tally.refusals.count(), tally.failed()), (5, 5, 0));
+        assert_eq!((tally.latency.min(), tally.refusals.max()), (50 * MS, 2 * MS));
+        assert_eq!(tally.refusal_sample.as_deref(), Some("the queue is full"));
+        assert_eq!((tally.done(), measured.abandoned), (10, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -26,6 +26,10 @@ pub(crate) struct Tally {
     pub(crate) lateness: Latencies,
     /// Requests of an open loop that were due while every connection was busy.
     pub(crate) backlogged: u64,
+    /// Requests that the server was too busy for, by how long it took to say so.
+    pub(crate) refusals: Latencies,
+    /// What it said to the first of them.
+    pub(crate) refusal_sample: Option<String>,
     /// What went wrong.
     pub(crate) failures: BTreeMap<FailureKind, FailureTally>,
     /// Good answers by the worker that gave them.
@@ -62,6 +66,8 @@ impl Tally {
             latency: Latencies::default(),
             lateness: Latencies::default(),
             backlogged: 0,
+            refusals: Latencies::default(),
+            refusal_sample: None,
             failures: BTreeMap::new(),
             workers: BTreeMap::new(),
             outputs: keep_outputs.then(BTreeMap::new),
@@ -81,6 +87,12 @@ impl Tally {
         worker.inference_time += Duration::from_micros(answer.inference_time_us);
     }
 
+    /// Counts a request that the server was too busy for: nothing went wrong.
+    pub(crate) fn record_refusal(&mut self, latency: Duration, refusal: Failure) {
+        self.refusals.record(latency);
+        self.refusal_sample.get_or_insert(refusal.message);
+    }
+
     pub(crate) fn record_failure(&mut self, failure: Failure) {
         self.failures
             .entry(failure.kind)
@@ -88,14 +100,14 @@ impl Tally {
             .count += 1;
     }
 
-    /// Requests that had no good answer.
+    /// Requests that had no good answer, other than those that were refused.
     pub(crate) fn failed(&self) -> u64 {
         self.failures.values().map(|failures| failures.count).sum()
     }
 
     /// Requests that are over, well or not.
     pub(crate) fn done(&self) -> u64 {
-        self.succeeded + self.failed()
+        self.succeeded + self.refusals.count() + self.failed()
     }
 }
 
@@ -119,6 +131,16 @@ impl Latencies {
         self.min = self.min.min(duration);
         self.max = self.max.max(duration);
         self.sum += duration;
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.histogram.len()
+    }
+
+    /// How many do not exceed `limit`, to three digits.
+    pub(crate) fn count_within(&self, limit: Duration) -> u64 {
+        let nanoseconds = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        self.histogram.count_between(0, nanoseconds)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -174,6 +196,10 @@ mod tests {
         {
             let measured = latencies.quantile(share).as_secs_f64() * 1e6;
             assert!((measured / expected - 1.0).abs() < 1e-3, "{share}: {measured}");
+        }
+        for (limit, expected) in [(0, 0.0), (20_000, 20_000.0), (1_000_000, 100_000.0)] {
+            let counted = latencies.count_within(Duration::from_micros(limit)) as f64;
+            assert!((counted - expected).abs() <= expected * 1e-3, "{limit}: {counted}");
         }
         assert_eq!(latencies.min(), Duration::from_micros(1));
         assert_eq!(latencies.max(), Duration::from_millis(100));

@@ -58,6 +58,9 @@ pub(crate) struct BenchArgs {
     /// How long a request may take.
     #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "10s")]
     timeout: Duration,
+    /// Report the goodput: answers per second that took no longer than this, as 50ms.
+    #[arg(long, value_name = "TIME", value_parser = positive_duration, conflicts_with = "cache_test")]
+    slo: Option<Duration>,
     /// Measure the result cache instead: --distinct inputs [default: 500, or --requests if fewer]
     /// once, then once more. Checks that the second answers come from the cache, and are the
     /// first ones to the byte.
@@ -145,6 +148,7 @@ impl BenchArgs {
             },
             warm_up: self.warmup,
             timeout: self.timeout,
+            service_level: self.slo,
             observe: (!self.no_stats).then_some(self.workers),
         }
     }
@@ -241,7 +245,7 @@ mod tests {
         let config = config(
             "--gateway localhost:9000 --concurrency 3 --rate 12.5 --workers http://a:1 b:2 \
              --model iris --distinct 4 --shape 2,4 --warmup 5 --timeout 250ms --seed 6 \
-             --form binary --constant mask=1",
+             --form binary --constant mask=1 --slo 50ms",
         )
         .unwrap();
         assert_eq!(config.target.to_string(), "http://localhost:9000");
@@ -257,6 +261,7 @@ mod tests {
         assert_eq!(config.workload.constants["mask"], 1.0);
         assert_eq!((config.warm_up, config.workload.seed), (5, 6));
         assert_eq!(config.timeout, Duration::from_millis(250));
+        assert_eq!(config.service_level, Some(Duration::from_millis(50)));
     }
 
     #[test]

@@ -86,6 +86,8 @@ pub struct SettingsReport {
     pub duration_seconds: Option<f64>,
     /// How long a request may take.
     pub timeout_seconds: f64,
+    /// How long an answer may take to be of use.
+    pub service_level_ms: Option<f64>,
     /// Requests sent before the measurement.
     pub warmup_requests: u64,
 }
@@ -107,7 +109,9 @@ pub struct RoundReport {
     pub requests: u64,
     /// Requests with a good answer.
     pub succeeded: u64,
-    /// Requests without one.
+    /// Requests that the server was too busy for (429).
+    pub refused: u64,
+    /// Requests that went wrong in another way.
     pub failed: u64,
     /// Requests given up because the run was interrupted.
     pub abandoned: u64,
@@ -115,9 +119,17 @@ pub struct RoundReport {
     pub elapsed_seconds: f64,
     /// Good answers per second.
     pub throughput_per_second: f64,
+    /// Good answers within the service level, where one was given, to three digits.
+    pub on_time: Option<u64>,
+    /// The same per second.
+    pub goodput_per_second: Option<f64>,
     /// Of good answers: to the end of the answer, in a closed loop from sending the request, in
     /// an open loop from the moment at which it was due. Absent where there is none.
     pub latency_ms: Option<LatencyReport>,
+    /// The same of refusals.
+    pub refusal_latency_ms: Option<LatencyReport>,
+    /// What the server said to the first that it refused.
+    pub refusal_sample: Option<String>,
     /// Of an open loop: how long after it was due each request was sent.
     pub lateness_ms: Option<LatencyReport>,
     /// Of an open loop: requests that were due while every connection was busy.
@@ -219,6 +231,7 @@ impl SettingsReport {
         limit: Limit,
         concurrency: usize,
         timeout: Duration,
+        service_level: Option<Duration>,
         warmup_requests: u64,
     ) -> Self {
         let (mode, rate_per_second) = match schedule {
@@ -232,25 +245,34 @@ impl SettingsReport {
             requests: limit.requests,
             duration_seconds: limit.duration.map(|duration| duration.as_secs_f64()),
             timeout_seconds: timeout.as_secs_f64(),
+            service_level_ms: service_level.map(|level| rounded(level.as_secs_f64() * 1e3, 3)),
             warmup_requests,
         }
     }
 }
 
-impl From<&Measured> for RoundReport {
-    fn from(measured: &Measured) -> Self {
+impl RoundReport {
+    pub(crate) fn new(measured: &Measured, service_level: Option<Duration>) -> Self {
         let Measured { tally, elapsed, cpu, abandoned } = measured;
         let seconds = elapsed.as_secs_f64();
-        let per_second = if seconds > 0.0 { tally.succeeded as f64 / seconds } else { 0.0 };
+        let per_second = |count: u64| {
+            if seconds > 0.0 { rounded(count as f64 / seconds, 1) } else { 0.0 }
+        };
+        let on_time = service_level.map(|level| tally.latency.count_within(level));
         let cpu_us = cpu.as_secs_f64() * 1e6 / tally.begun.max(1) as f64;
         Self {
             requests: tally.begun,
             succeeded: tally.succeeded,
+            refused: tally.refusals.count(),
             failed: tally.failed(),
             abandoned: *abandoned,
             elapsed_seconds: rounded(seconds, 6),
-            throughput_per_second: rounded(per_second, 1),
+            throughput_per_second: per_second(tally.succeeded),
+            on_time,
+            goodput_per_second: on_time.map(per_second),
             latency_ms: LatencyReport::new(&tally.latency),
+            refusal_latency_ms: LatencyReport::new(&tally.refusals),
+            refusal_sample: tally.refusal_sample.clone(),
             lateness_ms: LatencyReport::new(&tally.lateness),
             backlogged: tally.backlogged,
             errors: errors(tally),

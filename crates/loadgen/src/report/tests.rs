@@ -47,6 +47,7 @@ fn report() -> Report {
             Limit { requests: Some(1003), duration: Some(Duration::from_secs(30)) },
             50,
             Duration::from_secs(10),
+            Some(Duration::from_millis(50)),
             20,
         ),
         load: None,
@@ -61,7 +62,12 @@ fn report() -> Report {
 fn load_report() -> Report {
     let mut measured = measured(1000, false, "[0.5]");
     let tally = &mut measured.tally;
-    tally.begun += 3;
+    tally.begun += 5;
+    for milliseconds in [1, 2] {
+        let full = br#"{"error":"the queue is full"}"#;
+        let refusal = Failure::status(StatusCode::TOO_MANY_REQUESTS, full);
+        tally.record_refusal(Duration::from_millis(milliseconds), refusal);
+    }
     tally.reconnects = 1;
     tally.lateness.record(Duration::from_micros(60));
     tally.record_failure(Failure::timeout(Duration::from_secs(10)));
@@ -78,7 +84,7 @@ fn load_report() -> Report {
         breaker: breaker.to_owned(),
     };
     Report {
-        load: Some(RoundReport::from(&measured)),
+        load: Some(RoundReport::new(&measured, Some(Duration::from_millis(50)))),
         server: Some(ServerReport {
             gateway: Some(GatewayReport {
                 requests: 1003,
@@ -180,7 +186,7 @@ fn a_cache_test_says_what_was_not_as_it_should_be() {
 fn nothing_answered_is_no_latency() {
     let mut measured = measured(0, false, "");
     measured.tally.record_failure(Failure::unsent(Duration::from_secs(1)));
-    let load = RoundReport::from(&measured);
+    let load = RoundReport::new(&measured, None);
     assert_eq!((load.latency_ms, load.throughput_per_second), (None, 0.0));
     let text = Report { load: Some(load), ..report() }.to_string();
     assert!(!text.contains("p99"), "{text}");

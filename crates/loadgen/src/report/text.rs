@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write};
 
+use crate::observe::ratio;
+
 use super::{
     CacheTestReport, InputReport, LatencyReport, Mode, Report, RoundReport, ServerReport,
     SettingsReport,
@@ -27,7 +29,14 @@ impl fmt::Display for Report {
         }
         if let Some(load) = &self.load {
             write!(f, "\n{load}")?;
-            latencies(f, &[("latency", load.latency_ms), ("sent late", load.lateness_ms)])?;
+            latencies(
+                f,
+                &[
+                    ("latency", load.latency_ms),
+                    ("refused", load.refusal_latency_ms),
+                    ("sent late", load.lateness_ms),
+                ],
+            )?;
             answers(f, load)?;
         }
         if let Some(cache_test) = &self.cache_test {
@@ -63,6 +72,10 @@ impl fmt::Display for SettingsReport {
                 number(rate),
             ),
             _ => write!(f, "closed loop, {connections} back to back"),
+        }?;
+        match self.service_level_ms {
+            Some(level) => write!(f, "; on time is within {level} ms"),
+            None => Ok(()),
         }
     }
 }
@@ -71,16 +84,21 @@ impl fmt::Display for RoundReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "requests    {} in {:.2} s: {} succeeded, {} failed",
+            "requests    {} in {:.2} s: {} succeeded, {} refused, {} failed",
             grouped(self.requests),
             self.elapsed_seconds,
             grouped(self.succeeded),
+            grouped(self.refused),
             grouped(self.failed),
         )?;
         if self.abandoned > 0 {
             write!(f, ", {} given up", grouped(self.abandoned))?;
         }
         writeln!(f, "\nthroughput  {} requests/s", number(self.throughput_per_second))?;
+        if let (Some(goodput), Some(on_time)) = (self.goodput_per_second, self.on_time) {
+            let share = percent(ratio(on_time, self.requests));
+            writeln!(f, "goodput     {} requests/s on time ({share} of all)", number(goodput))?;
+        }
         writeln!(
             f,
             "cache       {} answers from it ({})",
@@ -98,6 +116,9 @@ impl fmt::Display for RoundReport {
         }
         if self.reconnects > 0 {
             writeln!(f, "reconnects  {}", grouped(self.reconnects))?;
+        }
+        if let Some(sample) = &self.refusal_sample {
+            writeln!(f, "refused     {} x status 429: {sample}", grouped(self.refused))?;
         }
         for error in &self.errors {
             let status = error.status.map(|status| format!(" {status}")).unwrap_or_default();

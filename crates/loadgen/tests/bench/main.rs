@@ -23,6 +23,7 @@ fn config(target: &Target, test: Test) -> BenchConfig {
         workload: WorkloadConfig { seed: 1, ..WorkloadConfig::default() },
         warm_up: 0,
         timeout: Duration::from_secs(30),
+        service_level: None,
         observe: Some(Vec::new()),
     }
 }

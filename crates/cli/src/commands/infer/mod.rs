@@ -9,13 +9,14 @@ mod fit;
 mod server;
 mod source;
 
+use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use inferring_types::{
     Deadline, InferRequest, ModelMetadata, ModelName, ModelVersion, NamedTensor, RequestId,
-    TensorName, TensorSpec,
+    SequenceId, SequenceStep, TensorName, TensorSpec,
 };
 
 use crate::http::Address;
@@ -48,6 +49,19 @@ pub(crate) struct InferArgs {
     /// How long each question to the server may take.
     #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "5s")]
     timeout: Duration,
+    /// How urgent the request is: 1 goes before all others [default: the model's].
+    #[arg(long, value_name = "LEVEL")]
+    priority: Option<NonZeroU32>,
+    /// The sequence that the request belongs to, for a model whose state the server keeps. The
+    /// inputs that it keeps are left out.
+    #[arg(long, value_name = "ID")]
+    sequence: Option<SequenceId>,
+    /// Begin the sequence here.
+    #[arg(long, requires = "sequence")]
+    sequence_start: bool,
+    /// End the sequence here: its state is forgotten.
+    #[arg(long, requires = "sequence")]
+    sequence_end: bool,
     /// How to print the outputs that are not saved.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -91,15 +105,18 @@ async fn infer(args: InferArgs) -> anyhow::Result<ExitCode> {
              use --format npz",
         );
     }
+    let (start, end) = (args.sequence_start, args.sequence_end);
+    let sequence = args.sequence.map(|id| SequenceStep { id, start, end });
     let request = InferRequest {
         id: RequestId::generate(),
         model: asked.model.clone(),
         version: asked.version.clone(),
-        inputs: model.arrange(inputs)?,
+        // Which inputs a sequence needs is known to its worker alone.
+        inputs: if sequence.is_some() { inputs } else { model.arrange(inputs)? },
         outputs,
         deadline: Deadline::after(Instant::now(), asked.timeout),
-        priority: None,
-        sequence: None,
+        priority: args.priority,
+        sequence,
     };
     let started = Instant::now();
     let response = asked.infer(&request, args.json_tensors).await?;

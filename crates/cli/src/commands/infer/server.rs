@@ -1,5 +1,6 @@
 //! The questions to the server, and its refusals as people need to read them.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
@@ -113,9 +114,23 @@ fn json_request(request: &InferRequest) -> anyhow::Result<Vec<u8>> {
     #[derive(Serialize)]
     struct Body<'a> {
         id: &'a str,
+        parameters: Parameters<'a>,
         inputs: Vec<Input<'a>>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         outputs: Vec<Output<'a>>,
+    }
+    #[derive(Serialize)]
+    struct Parameters<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        priority: Option<NonZeroU32>,
+        #[serde(flatten)]
+        sequence: Option<Sequence<'a>>,
+    }
+    #[derive(Serialize)]
+    struct Sequence<'a> {
+        sequence_id: &'a str,
+        sequence_start: bool,
+        sequence_end: bool,
     }
     #[derive(Serialize)]
     struct Input<'a> {
@@ -129,6 +144,11 @@ fn json_request(request: &InferRequest) -> anyhow::Result<Vec<u8>> {
         name: &'a str,
     }
 
+    let sequence = request.sequence.as_ref().map(|step| Sequence {
+        sequence_id: step.id.as_str(),
+        sequence_start: step.start,
+        sequence_end: step.end,
+    });
     let inputs = request.inputs.iter().map(|NamedTensor { name, tensor }| {
         Ok(Input {
             name: name.as_str(),
@@ -140,6 +160,7 @@ fn json_request(request: &InferRequest) -> anyhow::Result<Vec<u8>> {
     let outputs = request.outputs.iter().map(|name| Output { name: name.as_str() });
     Ok(serde_json::to_vec(&Body {
         id: request.id.as_str(),
+        parameters: Parameters { priority: request.priority, sequence },
         inputs: inputs.collect::<anyhow::Result<_>>()?,
         outputs: outputs.collect(),
     })?)
