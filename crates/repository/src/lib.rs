@@ -38,7 +38,7 @@ pub use settings::{
     BatchAxis, BatchingMode, BatchingSettings, CacheSettings, DeviceName, ElementValue,
     INSTANCES_MAX, InvalidDevice, ModelSettings, OptimizationLevel, PRIORITY_LEVELS_MAX,
     PaddingSettings, Pinning, SequenceSettings, StateSettings, TensorSettings, WarmupData,
-    WarmupInput, WarmupSample,
+    WarmupInput, WarmupSample, size,
 };
 pub use snapshot::{ModelEntry, Problem, RepositorySnapshot};
 pub use warmup::{WarmupError, WarmupRequest};

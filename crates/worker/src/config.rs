@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use inferring_policy::SchedulerConfig;
 use inferring_policy::batching::BatchingConfig;
-use inferring_repository::PRIORITY_LEVELS_MAX;
+use inferring_repository::{PRIORITY_LEVELS_MAX, size};
 pub use inferring_repository::{BatchingMode, Pinning};
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +61,7 @@ pub struct CacheConfig {
     /// Answers held at most; 0 turns the cache off (equal requests in flight still share a run).
     pub entries: usize,
     /// Bytes held at most.
+    #[serde(with = "size")]
     pub bytes: ByteSize,
     /// How long an answer stays good; for ever where absent.
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
@@ -90,6 +91,7 @@ pub struct QueueConfig {
     /// Requests waiting at most; one more is refused as overload.
     pub queue_requests_max: usize,
     /// Input bytes waiting at most.
+    #[serde(with = "size")]
     pub queue_bytes_max: ByteSize,
     /// How many priorities there are; 1 is the most urgent.
     pub priority_levels: NonZeroU32,

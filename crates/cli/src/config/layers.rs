@@ -108,6 +108,8 @@ mod tests {
     use std::num::NonZeroUsize;
     use std::time::Duration;
 
+    use bytesize::ByteSize;
+
     use super::*;
 
     fn common(file: Option<&str>, set: &[&str]) -> (Common, Option<tempfile::NamedTempFile>) {
@@ -206,6 +208,7 @@ mod tests {
         assert_eq!(read, config);
         config.worker.instances = NonZeroUsize::new(4);
         config.worker.run_limit = Some(Duration::from_secs(3));
+        config.worker.cache.bytes = ByteSize(1_234_567);
         let read: Config = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
         assert_eq!(read, config);
     }

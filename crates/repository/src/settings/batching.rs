@@ -29,7 +29,7 @@ pub struct BatchingSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_requests_max: Option<NonZeroUsize>,
     /// Bytes of inputs waiting at most.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(with = "super::size::option", skip_serializing_if = "Option::is_none")]
     pub queue_bytes_max: Option<ByteSize>,
     /// The only numbers of rows that a run may have, smallest first: what is missing to one of
     /// them is filled up. Any number where empty.

@@ -25,7 +25,7 @@ struct Table {
     enabled: Option<bool>,
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     time_to_live: Option<Duration>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(with = "super::size::option", skip_serializing_if = "Option::is_none")]
     bytes: Option<ByteSize>,
 }
 

@@ -8,6 +8,7 @@ mod element;
 mod read;
 mod sequences;
 mod shapes;
+pub mod size;
 mod tensors;
 mod text;
 mod versions;

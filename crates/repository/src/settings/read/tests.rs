@@ -155,6 +155,7 @@ fn what_is_read_can_be_written_and_read_again() {
         "versions = [1, \"3\"]",
         "cache = true",
         "[cache]\nbytes = \"1KiB\"",
+        "[cache]\nbytes = 1234567",
         "[inputs.x.padding]\naxis = 2\nvalue = -0.5",
         "[inputs.x.padding]\naxis = 1",
     ] {
