@@ -19,7 +19,9 @@ fn main() {
         for instances in [1, 2] {
             for arrivals in [Arrivals::Poisson, Arrivals::Bursty] {
                 for deadlines in [Deadlines::Uniform, Deadlines::Mixed] {
-                    for load in std::env::var("LOADS").map_or(vec![0.2, 0.5, 0.95, 2.0], |l| l.split(',').map(|l| l.parse().unwrap()).collect()) {
+                    for load in std::env::var("LOADS").map_or(vec![0.2, 0.5, 0.95, 2.0], |l| {
+                        l.split(',').map(|l| l.parse().unwrap()).collect()
+                    }) {
                         let scenario = Scenario {
                             curve,
                             instances,
@@ -37,7 +39,10 @@ fn main() {
                         if std::env::args().nth(3).is_some_and(|only| !label.contains(&only)) {
                             continue;
                         }
-                        let mut policy = Ours::new(&scenario, std::env::var("ERROR").map_or(1.0, |s| s.parse().unwrap()));
+                        let mut policy = Ours::new(
+                            &scenario,
+                            std::env::var("ERROR").map_or(1.0, |s| s.parse().unwrap()),
+                        );
                         let ours = scenario.run(&mut policy);
                         let rivals = Rule::ALL
                             .map(|rule| (rule.name(), scenario.run(&mut Rival::new(rule, curve))));

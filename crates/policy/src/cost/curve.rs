@@ -18,10 +18,10 @@ use smallvec::SmallVec;
 use super::window::Window;
 use super::{Costs, Seconds, sizes};
 
-/// Runs that must agree before the whole curve moves.
-const WITNESSES: usize = 5;
+/// Runs of which all but one must agree before the whole curve moves.
+const WITNESSES: usize = 8;
 /// How far they must be off, either way.
-const DRIFT: f64 = 1.4;
+const DRIFT: f64 = 1.15;
 /// Of a run larger than any measured: how much of the known cost of a row another row adds. Too
 /// little is put right by the first such run; too much would never be found out.
 const OPTIMISM: f64 = 0.5;
@@ -160,30 +160,26 @@ impl Curve {
 
     /// Takes a run's word for whether the curve as a whole is still right; moves it if not.
     fn testify(&mut self, index: usize, seconds: Seconds) -> bool {
-        // A size that has hardly run says nothing: the line through it may be wrong by itself.
-        if self.windows[index]
-            .as_ref()
-            .is_none_or(|window| window.samples() < 3 && window.runs() > 0)
-            || self.table[index].expected <= 0.0
-        {
-            return false;
-        }
+        let window = self.windows[index].as_ref();
+        let Some(anchor) = window.and_then(|window| window.anchor()) else { return false };
         let witness = (self.since_moved % WITNESSES as u64) as usize;
-        self.ratios[witness] = (seconds / self.table[index].expected) as f32;
+        self.ratios[witness] = (seconds / anchor) as f32;
         self.witnesses[witness] = self.runs;
         self.since_moved += 1;
         if self.since_moved < WITNESSES as u64 {
             return false;
         }
-        let mut sorted = self.ratios;
-        sorted.sort_unstable_by(f32::total_cmp);
-        let (low, median, high) = (sorted[1], sorted[WITNESSES / 2], sorted[WITNESSES - 2]);
-        if f64::from(low) < DRIFT && f64::from(high) > DRIFT.recip() {
+        let mut sorted = self.ratios.map(f64::from);
+        sorted.sort_unstable_by(f64::total_cmp);
+        let slower = sorted[1] >= DRIFT;
+        let faster = sorted[WITNESSES - 2] <= DRIFT.recip();
+        if !slower && !faster {
             return false;
         }
         let first_witness = self.witnesses.iter().copied().min().unwrap_or(self.runs);
+        let factor = (sorted[WITNESSES / 2 - 1] + sorted[WITNESSES / 2]) / 2.0;
         for window in self.windows.iter_mut().flatten() {
-            window.rescale(first_witness, f64::from(median));
+            window.rescale(first_witness, factor);
         }
         self.ratios = [1.0; WITNESSES];
         self.since_moved = 0;

@@ -6,6 +6,10 @@ use super::Seconds;
 /// twenty is one at least.
 const SAMPLES: usize = 32;
 
+/// Runs before a window has something to hold others against, and how many are held against it.
+const ANCHOR_FIRST: u32 = 3;
+const ANCHOR_KEPT: u32 = 16;
+
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     seconds: f32,
@@ -21,11 +25,23 @@ pub(super) struct Window {
     runs: u64,
     median: Seconds,
     p95: Seconds,
+    /// The median as it was some runs ago, which later runs are held against.
+    anchor: Option<Seconds>,
+    /// Runs since then.
+    since_anchor: u32,
 }
 
 impl Window {
     pub(super) fn new() -> Self {
-        Self { samples: Vec::with_capacity(SAMPLES), next: 0, runs: 0, median: 0.0, p95: 0.0 }
+        Self {
+            samples: Vec::with_capacity(SAMPLES),
+            next: 0,
+            runs: 0,
+            median: 0.0,
+            p95: 0.0,
+            anchor: None,
+            since_anchor: 0,
+        }
     }
 
     /// Nothing has run, but it would probably take this long.
@@ -33,6 +49,7 @@ impl Window {
         let mut window = Self::new();
         window.samples.push(Sample { seconds: seconds as f32, run: 0 });
         (window.median, window.p95, window.next) = (seconds, safe, 1);
+        window.anchor = Some(seconds);
         window
     }
 
@@ -51,8 +68,19 @@ impl Window {
         }
         self.next = (self.next + 1) % SAMPLES;
         self.runs += 1;
+        self.since_anchor += 1;
         // One of many changes little; so a full window is sorted only now and then.
-        (self.runs < SAMPLES as u64 || self.runs.is_multiple_of(4)) && self.sum_up()
+        let changed = (self.runs < SAMPLES as u64 || self.runs.is_multiple_of(4)) && self.sum_up();
+        let runs = if self.anchor.is_some() { ANCHOR_KEPT } else { ANCHOR_FIRST };
+        if self.since_anchor >= runs {
+            (self.anchor, self.since_anchor) = (Some(self.median), 0);
+        }
+        changed
+    }
+
+    /// What runs took until a while ago; `None` if there were too few to tell.
+    pub(super) fn anchor(&self) -> Option<Seconds> {
+        self.anchor
     }
 
     /// Runs before that one would take `factor` times as long now.
@@ -68,13 +96,16 @@ impl Window {
         } else {
             self.sum_up();
         }
+        if self.anchor.is_some() {
+            (self.anchor, self.since_anchor) = (Some(self.median), 0);
+        }
     }
 
     pub(super) fn runs(&self) -> u64 {
         self.runs
     }
 
-    /// How many times it judges by.
+    /// By how many times it judges.
     pub(super) fn samples(&self) -> usize {
         self.samples.len()
     }

@@ -91,10 +91,12 @@ fn run(
     let Some(costs) = situation.costs else {
         return Plan::Run { rows: most, reason: reason(most), sacrifice: None };
     };
-    let wanted = size_wanted(config, situation, costs, most);
+    // Who asks for batches to be held back for others wants them as large as they have become.
+    let wanted =
+        if config.dispatch_when_idle { size_wanted(config, situation, costs, most) } else { most };
     let safe = |rows| costs.safe(config.run_rows(rows));
     let slack = situation.due.saturating_duration_since(now).as_secs_f64();
-    if wanted == 1 || safe(wanted) <= slack {
+    if safe(wanted) <= slack {
         return Plan::Run { rows: wanted, reason: reason(wanted), sacrifice: None };
     }
     let (rows, sacrifice) = triage(config, situation, costs, now, wanted);
@@ -167,23 +169,30 @@ fn triage(
     let mut least = (f64::INFINITY, 1, None);
     for rows in config.sizes(wanted) {
         let time = expected(rows);
-        let due = later(now, seconds(costs.safe(config.run_rows(rows))));
-        let given_up = lead.rows_due_before(due);
-        let served = rows.min(lead.rows() - given_up) as f64;
+        let safe = later(now, seconds(costs.safe(config.run_rows(rows))));
+        let endangered = lead.rows_due_before(safe);
+        let doomed = lead.rows_due_before(later(now, seconds(time)));
         // As far as there is no capacity to spare, each row that could have been done and is not
         // is a request lost, in this run and in the next ones, which will be alike; as far as
-        // there is, only those are lost who are given up.
-        let wasted = |served: f64| (pace.throughput - served / time) * horizon;
-        let cost = pressure * wasted(served) + (1.0 - pressure) * given_up as f64;
-        if served > 0.0 && cost <= least.0 {
-            least = (cost, rows, (given_up > 0).then_some(due));
-        }
-        if rows == 1 && given_up > 0 {
-            // Nobody is given up; the first may or may not be in time.
-            let cost = pressure * wasted(0.5) + (1.0 - pressure) * 0.5;
+        // there is, only those are lost who are given up or left to chance.
+        let cost = |served: f64, lost: f64| {
+            let wasted = (pace.throughput - served / time) * horizon;
+            pressure * wasted + (1.0 - pressure) * lost
+        };
+        if endangered > 0 {
+            // Nobody is given up. Some of those in the batch may be lucky, the others come too
+            // late.
+            let (unsafe_rows, unlucky) = (endangered.min(rows), doomed.min(rows));
+            let late = 0.25 * unsafe_rows as f64 + 0.5 * unlucky as f64;
+            let cost = cost(rows as f64 - late, late + (endangered - unsafe_rows) as f64);
             if cost <= least.0 {
-                least = (cost, 1, None);
+                least = (cost, rows, None);
             }
+        }
+        let served = rows.min(lead.rows() - endangered);
+        let cost = cost(served as f64, endangered as f64);
+        if served > 0 && cost <= least.0 {
+            least = (cost, rows, (endangered > 0).then_some(safe));
         }
     }
     (least.1, least.2)
