@@ -45,7 +45,9 @@ pub struct WorkerHealth {
     memory_bytes: Option<u64>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// What a worker of another version does not tell reads as none.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct BatchDocument {
     total_batches: u64,
     total_rows: u64,
