@@ -217,6 +217,46 @@ def poison_row():
     )
 
 
+def recurrent():
+    """[N,4], a state [2,N,3] and a scale for all rows to [N,4] and the next state: as a model of
+    speech hears, each answer depends on what came before.
+
+    A row's answer is scale (2 x + sum of x + sum of its state), and its next state the sum of x
+    less its state: another order of the same rows gives another state. Whole numbers stay exact.
+    The rows of the state lie on its second axis, so the proof at load finds nothing and they have
+    to be declared.
+    """
+    return model(
+        "recurrent",
+        [
+            helper.make_node("ReduceSum", ["input", "columns"], ["sum"], keepdims=1),
+            helper.make_node("Unsqueeze", ["sum", "first"], ["sum_of_layers"]),
+            helper.make_node("Sub", ["sum_of_layers", "state"], ["next_state"]),
+            helper.make_node("ReduceSum", ["state", "state_of_row"], ["of_row"], keepdims=0),
+            helper.make_node("Unsqueeze", ["of_row", "columns"], ["remembered"]),
+            helper.make_node("Add", ["input", "input"], ["double"]),
+            helper.make_node("Add", ["double", "sum"], ["heard"]),
+            helper.make_node("Add", ["heard", "remembered"], ["total"]),
+            helper.make_node("Cast", ["scale"], ["factor"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["total", "factor"], ["output"]),
+        ],
+        inputs=[
+            ("input", TensorProto.FLOAT, ["N", 4]),
+            ("state", TensorProto.FLOAT, [2, "N", 3]),
+            ("scale", TensorProto.INT64, []),
+        ],
+        outputs=[
+            ("output", TensorProto.FLOAT, ["N", 4]),
+            ("next_state", TensorProto.FLOAT, [2, "N", 3]),
+        ],
+        constants={
+            "first": np.array([0], dtype=np.int64),
+            "columns": np.array([1], dtype=np.int64),
+            "state_of_row": np.array([0, 2], dtype=np.int64),
+        },
+    )
+
+
 def resnet50():
     """[N,3,224,224] to [N,1000], random weights: about 95 ms for a row on one core. Batchable."""
     nodes, weights = resnet.resnet50()
@@ -243,6 +283,7 @@ TEST_BUILDERS = [
     two_inputs,
     two_outputs,
     poison_row,
+    recurrent,
 ]
 BENCH_BUILDERS = [mlp784, resnet50]
 
@@ -317,6 +358,11 @@ def case_inputs(name):
         "two_inputs": {"a": f32([[1, 2], [3, 4]]), "b": f32([[10, 20], [30, 40]])},
         "two_outputs": {"input": f32([[1, 2, 3], [-4, 5, 0.5]])},
         "poison_row": {"index": np.array([[0], [9], [4]], np.int64)},
+        "recurrent": {
+            "input": f32([[1, 2, 3, 4], [-1, 0, 0.5, 8]]),
+            "state": f32([[[1, 2, 3], [4, 5, 6]], [[-1, 0, 7], [0.25, 9, -2]]]),
+            "scale": np.array(3, np.int64),
+        },
         "iris": {
             "input": f32(
                 [
