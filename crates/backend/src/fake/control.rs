@@ -281,12 +281,11 @@ impl FakeControl {
     ) -> Result<(Fate, Running<'a>), Interrupted> {
         // Before the lock of this is taken: an interrupt takes that one second.
         let under_way = run.begin(Arc::clone(self) as Arc<dyn Interrupt>)?;
-        self.count_run(rows);
+        let hangs_until = self.count_run(rows);
         let running = Running { control: self, _under_way: under_way };
         let mut state = self.state.lock();
-        if take_one(&mut state.hangs_left) {
-            let releases = state.releases;
-            self.changed.wait_while(&mut state, |state| state.releases == releases);
+        if let Some(releases) = hangs_until {
+            self.changed.wait_while(&mut state, |state| state.releases < releases);
         }
         self.changed.wait_while(&mut state, |state| state.held && !run.is_interrupted());
         let cost = state.cost.as_ref().map_or(Duration::ZERO, |Cost(cost)| cost(rows));
@@ -304,11 +303,13 @@ impl FakeControl {
         Ok((fate, running))
     }
 
-    fn count_run(&self, rows: u64) {
+    /// Counts a run in; where it is to hang, gives the number of releases that end that.
+    fn count_run(&self, rows: u64) -> Option<u64> {
         let mut state = self.state.lock();
         state.rows_of_runs.push(rows);
         state.running += 1;
         self.changed.notify_all();
+        take_one(&mut state.hangs_left).then_some(state.releases + 1)
     }
 
     /// Lets this much time pass, or less where the run is interrupted.
