@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use inferring_policy::SchedulerConfig;
 use inferring_policy::batching::BatchingConfig;
-use inferring_repository::{PRIORITY_LEVELS_MAX, size};
 pub use inferring_repository::{BatchingMode, Pinning};
+use inferring_repository::{PRIORITY_LEVELS_MAX, size};
 use serde::{Deserialize, Serialize};
 
 /// Settings of a worker. A model's own settings go before those that concern one model.

@@ -10,8 +10,8 @@ use inferring_backend::{Backend, Device, GraphOptimization, LoadError, LoadOptio
 use inferring_repository::Repository;
 use inferring_types::{
     BackendStatus, CacheOutcome, DataType, InferRequest, InferenceService as _, ModelConfig,
-    ModelMetadata, ModelRepository as _, ModelSelector, NamedTensor, RowAxes, ShapeSpec, Tensor,
-    TensorSpec, VersionPolicy,
+    ModelMetadata, ModelRepository as _, ModelSelector, NamedTensor, RowAxes, SequenceSpec,
+    ShapeSpec, StateSpec, Tensor, TensorSpec, VersionPolicy,
 };
 use inferring_worker::{CacheConfig, QueueConfig, Worker, WorkerConfig};
 
@@ -301,6 +301,27 @@ async fn settings_reach_the_engine_and_the_books() {
     assert_eq!(config.file_name, "model.onnx");
     assert_eq!(config.device.provider, "CPUExecutionProvider");
     assert_eq!(config.inputs, metadata(&served).inputs);
+}
+
+#[tokio::test]
+async fn a_configuration_tells_of_priorities_allowed_sizes_and_sequences() {
+    let silent = config(&with(FakeBackend::new(), "")).await;
+    assert_eq!((silent.priority_levels, silent.default_priority), (3, 2));
+    assert_eq!((silent.allowed_batch_sizes, silent.sequences), (Vec::new(), None));
+    let settings = format!(
+        "{RECURRENT}\n[batching]\nallowed_sizes = [1, 4]\npriority_levels = 5\n\
+         default_priority = 4\n[sequences]\nidle_timeout = \"5s\"\n\
+         state = [{{ input = \"state\", output = \"next_state\" }}]"
+    );
+    let config = config(&with(FakeBackend::recurrent(), &settings)).await;
+    assert_eq!((config.priority_levels, config.default_priority), (5, 4));
+    assert_eq!((config.allowed_batch_sizes, config.batch_size_max), (vec![1, 4], 4));
+    let sequences = SequenceSpec {
+        idle_timeout: Duration::from_secs(5),
+        count_max: 1024,
+        states: vec![StateSpec { input: "state".into(), output: "next_state".into() }],
+    };
+    assert_eq!(config.sequences, Some(sequences));
 }
 
 #[tokio::test]
