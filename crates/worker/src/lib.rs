@@ -26,6 +26,7 @@ mod statistics;
 mod sync;
 mod threads;
 mod watch;
+mod watchdog;
 mod worker;
 
 pub use batchability::{Proof, prove};

@@ -41,11 +41,6 @@ impl Party {
         self.members.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_ok()
     }
 
-    /// Whether all have left.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.members.load(Ordering::Acquire) == 0
-    }
-
     /// The run that is made for them.
     pub(crate) fn run(&self) -> &Run {
         &self.run

@@ -36,7 +36,7 @@ impl ModelRepository for Worker {
     ) -> BoxFuture<'a, Result<Vec<ModelStatistics>, ServiceError>> {
         Box::pin(async move {
             let catalog = self.registry.catalog();
-            let statistics = |model: &Arc<Model>| model.executor.statistics.snapshot();
+            let statistics = |model: &Arc<Model>| model.executor.statistics();
             let Some(asked) = asked else {
                 return Ok(catalog.iter().map(statistics).collect());
             };

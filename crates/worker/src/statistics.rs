@@ -6,7 +6,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use inferring_types::{CacheOutcome, ModelName, ModelStatistics, ModelVersion, Spent};
+use inferring_types::{
+    BatchStatus, CacheOutcome, CostCurve, ModelName, ModelStatistics, ModelVersion, Spent,
+};
 use parking_lot::Mutex;
 
 /// What a version has done since it was loaded.
@@ -91,7 +93,12 @@ impl Statistics {
         }
     }
 
-    pub(crate) fn snapshot(&self) -> ModelStatistics {
+    /// All that was counted, with what the queue before the model has to tell.
+    pub(crate) fn snapshot(
+        &self,
+        batching: BatchStatus,
+        curves: Vec<CostCurve>,
+    ) -> ModelStatistics {
         let runs = self.runs.lock().clone();
         let (computed, shared) = (self.computed.spent(), self.shared.spent());
         let last_answer = self.last_answer.load(Ordering::Relaxed).checked_sub(1);
@@ -101,6 +108,8 @@ impl Statistics {
             fail: self.failed.spent(),
             cache_hit: shared,
             cache_miss: computed,
+            batching,
+            curves,
             ..runs
         }
     }
@@ -144,7 +153,7 @@ mod tests {
             statistics.ran(rows, times, [Duration::ZERO; 2].into_iter());
         }
         statistics.ran(7, times, [Duration::ZERO].into_iter());
-        let snapshot = statistics.snapshot();
+        let snapshot = statistics.snapshot(BatchStatus::default(), Vec::new());
         assert_eq!(snapshot.executions, runs + 1);
         assert_eq!(snapshot.inferences, runs * (runs + 1) / 2 + 7);
         assert_eq!(snapshot.compute_infer.count, 2 * runs + 1);

@@ -41,7 +41,8 @@ impl Watcher {
                     follow(&loader, change);
                 }
             }
-        })
+        })?;
+        Ok(())
     }
 
     /// Looks no more. This waits for a look that is under way.

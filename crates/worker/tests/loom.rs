@@ -1,17 +1,24 @@
-//! Every order in which members of a running batch can leave it and come back, tried by loom.
+//! Every order in which members of a running batch can leave it and come back, and in which runs
+//! begin while the watchdog falls asleep, tried by loom.
 //!
 //! The source under test is the library's own, compiled over loom's primitives: these models run
 //! with all other tests and need no flag.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+#[path = "../src/watchdog/attention.rs"]
+mod attention;
 #[path = "../src/party.rs"]
 mod party;
 
 /// Stands in for the library's own module of that name.
 mod sync {
-    pub(crate) use loom::sync::atomic::{AtomicUsize, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
 }
 
+use loom::sync::{Arc, Mutex};
+
+use crate::attention::Attention;
 use crate::party::Party;
 
 #[test]
@@ -27,7 +34,7 @@ fn the_run_ends_with_the_last_of_several_that_leave_at_once() {
         for thread in leaving {
             thread.join().unwrap();
         }
-        assert!(party.is_abandoned() && party.run().is_interrupted());
+        assert!(party.run().is_interrupted());
     });
 }
 
@@ -44,7 +51,6 @@ fn who_comes_back_in_time_keeps_the_run_and_who_is_late_is_told() {
         let is_back = party.rejoin();
         other.join().unwrap();
         assert_eq!(party.run().is_interrupted(), !is_back);
-        assert_eq!(party.is_abandoned(), !is_back);
         if is_back {
             party.leave();
         }
@@ -67,11 +73,54 @@ fn of_two_that_come_back_each_holds_the_run() {
         for thread in returning {
             assert!(thread.join().unwrap(), "the third never left");
         }
-        assert!(!party.is_abandoned());
+        assert!(!party.run().is_interrupted());
         party.leave();
         party.leave();
         assert!(!party.run().is_interrupted());
         party.leave();
         assert!(party.run().is_interrupted());
+    });
+}
+
+/// What an instance does when it begins a run, and the watchdog while it looks around. A run that
+/// is missed shows as a watchdog that sleeps for ever, which loom reports.
+#[test]
+fn a_run_is_seen_or_wakes_the_watchdog() {
+    loom::model(|| {
+        let attention = Arc::new(Attention::new());
+        let runs = Arc::new(Mutex::new(false));
+        let watchdog = {
+            let (attention, runs) = (attention.clone(), runs.clone());
+            loom::thread::spawn(move || {
+                loop {
+                    attention.look();
+                    if *runs.lock().unwrap() {
+                        return;
+                    }
+                    assert!(attention.sleep(None), "nobody closed it");
+                }
+            })
+        };
+        *runs.lock().unwrap() = true;
+        attention.notice();
+        watchdog.join().unwrap();
+    });
+}
+
+#[test]
+fn a_watchdog_that_sleeps_is_woken_to_end() {
+    loom::model(|| {
+        let attention = Arc::new(Attention::new());
+        let watchdog = {
+            let attention = attention.clone();
+            loom::thread::spawn(move || {
+                attention.look();
+                while attention.sleep(None) {
+                    attention.look();
+                }
+            })
+        };
+        attention.close();
+        watchdog.join().unwrap();
     });
 }

@@ -1,17 +1,16 @@
-//! Jobs that share a run: their inputs joined row by row, and the outputs split again.
-//!
-//! An input without rows is the same for all of them, which their lane sees to; an output
-//! without rows is everybody's.
+//! Jobs that share a run.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inferring_backend::ExecuteError;
-use inferring_types::{NamedTensor, RowAxes, ServiceError, Tensor, TensorSpec};
+use inferring_policy::scheduler::{self, DispatchReason, RunId};
+use inferring_types::{NamedTensor, ServiceError, Tensor, TensorSpec};
+use smallvec::SmallVec;
 
-use super::Job;
+use super::{Form, Job};
 use crate::cache::Answer;
-use crate::rows;
+use crate::party::Party;
 
 /// All outputs that belong to one job, in the model's order.
 pub(crate) type Outputs = Arc<[NamedTensor]>;
@@ -19,21 +18,28 @@ pub(crate) type Outputs = Arc<[NamedTensor]>;
 /// Jobs of one lane, taken to be run together. Never empty.
 pub(crate) struct Batch {
     jobs: Vec<Job>,
-    /// Where rows lie, for jobs that may be several.
-    axes: Option<Arc<RowAxes>>,
+    /// Rows of the run: those of the jobs, and such as fill it up to an allowed number.
+    run_rows: usize,
+    run: RunId,
+    reason: DispatchReason,
+    form: Arc<Form>,
     taken: Instant,
 }
 
 impl Batch {
-    /// Those of `jobs` that somebody still waits for in time, if any; the others end here.
-    pub(super) fn of_wanted(
-        mut jobs: Vec<Job>,
-        axes: Option<Arc<RowAxes>>,
-        taken: Instant,
-        now: Instant,
-    ) -> Option<Self> {
-        jobs.retain_mut(|job| job.leader.is_wanted_or_ends(now));
-        (!jobs.is_empty()).then_some(Self { jobs, axes, taken })
+    pub(super) fn new(batch: scheduler::Batch<Job>, form: Arc<Form>, taken: Instant) -> Self {
+        let scheduler::Batch { run, jobs, run_rows, reason, .. } = batch;
+        Self { jobs, run_rows, run, reason, form, taken }
+    }
+
+    /// By which the scheduler knows the run.
+    pub(crate) fn run(&self) -> RunId {
+        self.run
+    }
+
+    /// Why it left the queue.
+    pub(crate) fn reason(&self) -> DispatchReason {
+        self.reason
     }
 
     /// How many jobs share the run.
@@ -41,60 +47,51 @@ impl Batch {
         self.jobs.len()
     }
 
-    /// How many rows the run has; for a model that does not join rows, 1.
+    /// How many rows the jobs have; for a model that does not join rows, 1.
     pub(crate) fn rows(&self) -> usize {
         self.jobs.iter().map(|job| job.rows).sum()
     }
 
-    /// The inputs of the run. Those of a lone job are its own, shared and not copied.
-    pub(crate) fn inputs(&self) -> Vec<Tensor> {
-        if let [job] = &self.jobs[..] {
-            return job.inputs.clone();
-        }
-        let axes = &self.axes().inputs;
-        let joined = axes.iter().enumerate().map(|(index, axis)| {
-            let tensors = self.jobs.iter().map(|job| &job.inputs[index]);
-            match axis {
-                Some(axis) => rows::join(tensors, *axis),
-                None => self.jobs[0].inputs[index].clone(),
-            }
-        });
-        joined.collect()
+    /// How many rows the run has.
+    pub(crate) fn run_rows(&self) -> usize {
+        self.run_rows
     }
 
-    fn axes(&self) -> &RowAxes {
-        self.axes.as_ref().expect("jobs of a model that does not join rows run alone")
+    /// The members of a run of it: each job is one as long as anybody waits for it.
+    pub(crate) fn party(&self) -> Arc<Party> {
+        let party = Party::new(self.jobs.len());
+        self.jobs.iter().for_each(|job| job.leader.attach(party.clone()));
+        party
+    }
+
+    /// The inputs of the run. Those of a lone job that takes all of it are its own, shared and
+    /// not copied.
+    pub(crate) fn inputs(&self) -> Vec<Tensor> {
+        self.form.assembly.join(&self.job_inputs(), self.run_rows)
     }
 
     /// For each job, its rows of every output; `outputs` are in the order of `specs`.
     ///
     /// # Errors
     /// An output has not one row for each row of the inputs, so that nobody can say whose they
-    /// are. This never befalls a lone job: all outputs are its own, whatever their shape.
+    /// are. This never befalls a lone job that takes the whole run: all outputs are its own,
+    /// whatever their shape.
     pub(crate) fn split(
         &self,
         outputs: Vec<Tensor>,
         specs: &[TensorSpec],
     ) -> Result<Vec<Outputs>, ExecuteError> {
-        let named =
-            |(spec, tensor): (&TensorSpec, Tensor)| NamedTensor::new(spec.name.clone(), tensor);
-        if self.jobs.len() == 1 {
-            return Ok(vec![specs.iter().zip(outputs).map(named).collect()]);
-        }
-        let counts: Vec<usize> = self.jobs.iter().map(|job| job.rows).collect();
-        let mut by_output = Vec::with_capacity(outputs.len());
-        for ((spec, output), axis) in specs.iter().zip(&outputs).zip(&self.axes().outputs) {
-            let parts = match axis {
-                Some(axis) => rows::split(output, *axis, &counts),
-                None => Some(vec![output.clone(); counts.len()]),
-            };
-            by_output.push(parts.ok_or_else(|| wrong_rows(spec, output, &counts))?.into_iter());
-        }
-        let of_next_job = |_| {
-            let tensors = by_output.iter_mut().map(|parts| parts.next().expect("one per job"));
-            specs.iter().zip(tensors).map(named).collect()
+        let inputs = self.job_inputs();
+        let by_job = self.form.assembly.split(outputs, &inputs, self.run_rows, specs)?;
+        let named = |tensors: Vec<Tensor>| {
+            let named = specs.iter().zip(tensors);
+            named.map(|(spec, tensor)| NamedTensor::new(spec.name.clone(), tensor)).collect()
         };
-        Ok((0..self.jobs.len()).map(of_next_job).collect())
+        Ok(by_job.into_iter().map(named).collect())
+    }
+
+    fn job_inputs(&self) -> SmallVec<[&[Tensor]; 32]> {
+        self.jobs.iter().map(|job| &job.inputs[..]).collect()
     }
 
     /// Answers every job with its own of `outputs`, as [`Batch::split`] gave them.
@@ -102,7 +99,7 @@ impl Batch {
         debug_assert_eq!(outputs.len(), self.jobs.len());
         let batch_size = u32::try_from(self.rows()).unwrap_or(u32::MAX);
         for (job, outputs) in self.jobs.into_iter().zip(outputs) {
-            let queue_time = self.taken.saturating_duration_since(job.enqueued);
+            let queue_time = self.taken.saturating_duration_since(job.order.accepted);
             job.leader.complete(Ok(Arc::new(Answer {
                 outputs,
                 queue_time,
@@ -114,7 +111,7 @@ impl Batch {
 
     /// How long each job waited for an instance.
     pub(crate) fn queue_times(&self) -> impl Iterator<Item = Duration> {
-        self.jobs.iter().map(|job| self.taken.saturating_duration_since(job.enqueued))
+        self.jobs.iter().map(|job| self.taken.saturating_duration_since(job.order.accepted))
     }
 
     /// Answers every job with `error`.
@@ -131,16 +128,14 @@ impl Batch {
             return Err(self);
         }
         let second = self.jobs.split_off(self.jobs.len() / 2);
-        let Self { jobs: first, axes, taken } = self;
-        Ok([first, second].map(|jobs| Self::of_wanted(jobs, axes.clone(), taken, now)))
+        let second = Self { jobs: second, form: self.form.clone(), ..self };
+        Ok([self, second].map(|half| half.wanted(now)))
     }
-}
 
-fn wrong_rows(spec: &TensorSpec, output: &Tensor, rows: &[usize]) -> ExecuteError {
-    ExecuteError(format!(
-        "output `{}` has shape {} for {} rows: the model does not keep rows apart",
-        spec.name,
-        output.shape(),
-        rows.iter().sum::<usize>(),
-    ))
+    /// Those of its jobs that somebody still waits for, if any; the others end here.
+    fn wanted(mut self, now: Instant) -> Option<Self> {
+        self.jobs.retain_mut(|job| job.leader.is_wanted_or_ends(now));
+        self.run_rows = self.form.run_rows(self.rows());
+        (!self.jobs.is_empty()).then_some(self)
+    }
 }

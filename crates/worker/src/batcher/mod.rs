@@ -1,26 +1,29 @@
 //! The queue between requests and a model's instances: bounded, and sorted into lanes of jobs
 //! that may share a run.
 //!
-//! When a batch leaves is decided by [`inferring_policy::batching`]; here jobs wait, and
-//! instances wait for jobs. A full queue refuses at once, because a queue that grows turns
-//! overload into time-outs.
+//! What leaves when, and what is not taken, is decided by [`inferring_policy::scheduler`], which
+//! knows neither clock nor thread; here jobs come and instances wait for them. What cannot be
+//! answered in time is refused at once, because a queue that takes it turns overload into
+//! time-outs.
 
 mod batch;
-mod lane;
+mod job;
+mod refusal;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use inferring_policy::batching::{self, BatchingConfig, DispatchReason, Plan};
-use inferring_types::{BatchStatus, Deadline, RowAxes, ServiceError, Tensor};
-use parking_lot::{Condvar, Mutex};
+use inferring_policy::scheduler::{
+    self, DispatchReason, JobId, Next, Refused, RunId, Scheduler, SchedulerConfig, Step,
+};
+use inferring_types::{BatchStatus, CostCurve, Deadline, Tensor};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 pub(crate) use batch::Batch;
-use lane::{Lane, LaneKey};
+use job::Job;
 
+use crate::assembly::{Assembly, LaneKey};
 use crate::cache::Leader;
-use crate::config::QueueConfig;
-use crate::rows;
 
 /// When a job came, and how soon it is needed.
 #[derive(Debug, Clone, Copy)]
@@ -33,381 +36,266 @@ pub(crate) struct Order {
     pub(crate) class: usize,
 }
 
-/// One computation to do: a request's inputs, and the duty to answer all who wait for it.
-struct Job {
-    /// In the model's declared order.
-    inputs: Vec<Tensor>,
-    /// How much of a batch it takes: its rows, or 1 where rows are not joined.
-    rows: usize,
-    /// Bytes of all inputs.
-    bytes: u64,
-    /// When it was submitted.
-    enqueued: Instant,
-    /// Answers all who wait.
-    leader: Leader,
-}
-
-impl Job {
-    /// More rows count as this many: such a job runs alone anyway, and sums do not overflow.
-    const ROWS_MAX: u64 = u32::MAX as u64;
-
-    fn new(inputs: Vec<Tensor>, axes: Option<&RowAxes>, enqueued: Instant, leader: Leader) -> Self {
-        // Inputs with rows have equally many: a request is held to that when it is arranged.
-        let rows = axes.and_then(|axes| {
-            let mut inputs = inputs.iter().zip(&axes.inputs);
-            inputs.find_map(|(input, axis)| rows::count(input, (*axis)?))
-        });
-        let rows = rows.map_or(1, |rows| rows.min(Self::ROWS_MAX));
-        let bytes = inputs.iter().map(|input| input.data().len() as u64).sum();
-        Self { inputs, rows: rows as usize, bytes, enqueued, leader }
-    }
-}
-
 /// Where jobs for one model wait for its instances.
 pub(crate) struct Batcher {
-    policy: BatchingConfig,
-    /// Where rows lie, where jobs of equal shape may share a run.
-    axes: Option<Arc<RowAxes>>,
-    requests_max: usize,
-    bytes_max: u64,
-    queue: Mutex<Queue>,
+    form: Arc<Form>,
+    rows_max: usize,
+    state: Mutex<State>,
     job_arrived: Condvar,
 }
 
-#[derive(Default)]
-struct Queue {
-    /// Never empty lanes; few, because requests for one model mostly have one shape.
-    lanes: Vec<Lane>,
-    requests: usize,
-    bytes: u64,
-    closed: bool,
+/// What runs of a model are like.
+struct Form {
+    assembly: Assembly,
+    /// The numbers of rows that a run may have, in ascending order; any where empty.
+    allowed: Vec<usize>,
+}
+
+impl Form {
+    /// The rows of a run for so many: these, or the next allowed number.
+    fn run_rows(&self, rows: usize) -> usize {
+        self.allowed.iter().copied().find(|&allowed| allowed >= rows).unwrap_or(rows)
+    }
+}
+
+struct State {
+    scheduler: Scheduler<LaneKey, Job>,
     status: BatchStatus,
+    /// Instances that wait for a job.
+    idle: usize,
+    /// One of them has been woken and has not come yet. It may take all there is, so no other is
+    /// woken meanwhile.
+    is_waking: bool,
+}
+
+/// A run that an instance has made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ran {
+    pub(crate) run: RunId,
+    /// How long it took from the first to the last of it; `None` where that says nothing about
+    /// the next.
+    pub(crate) time: Option<Duration>,
 }
 
 impl Batcher {
-    /// A batcher for a model whose rows lie along `axes`; for one that does not join rows where
-    /// there are none. Batches of one of the `preferred` sizes wait for no more.
-    pub(crate) fn new(config: &QueueConfig, preferred: &[u64], axes: Option<&RowAxes>) -> Self {
-        let policy = config.policy();
-        let enough = preferred.iter().min().and_then(|&rows| usize::try_from(rows).ok());
+    /// A batcher for a model whose requests are joined so.
+    pub(crate) fn new(config: SchedulerConfig, assembly: Assembly) -> Self {
+        let allowed = config.allowed.clone();
+        let largest = allowed.last().copied().unwrap_or(usize::MAX);
         Self {
-            policy: BatchingConfig {
-                rows_max: if axes.is_some() { policy.rows_max } else { 1 },
-                rows_enough: enough.unwrap_or(policy.rows_enough),
-                ..policy
-            },
-            axes: axes.cloned().map(Arc::new),
-            requests_max: config.queue_requests_max,
-            bytes_max: config.queue_bytes_max.as_u64(),
-            queue: Mutex::default(),
+            rows_max: config.rows_max.min(largest),
+            form: Arc::new(Form { assembly, allowed }),
+            state: Mutex::new(State {
+                scheduler: Scheduler::new(config),
+                status: BatchStatus::default(),
+                idle: 0,
+                is_waking: false,
+            }),
             job_arrived: Condvar::new(),
         }
     }
 
-    /// Queues the computation of `inputs`, which are in the model's declared order. Where that
-    /// cannot be, all who wait are answered `Overloaded` (the queue is full) or `Unavailable`
-    /// (the batcher is closed).
-    pub(crate) fn submit(&self, inputs: Vec<Tensor>, order: Order, leader: Leader) {
-        let axes = self.axes.as_deref();
-        let key = axes.map_or_else(LaneKey::default, |axes| LaneKey::of_rows(&inputs, axes));
-        let job = Job::new(inputs, axes, order.accepted, leader);
-        let mut queue = self.queue.lock();
-        let refusal = if queue.closed {
-            ServiceError::unavailable("the worker is shutting down")
-        } else if self.is_full(&queue, job.bytes) {
-            ServiceError::overloaded(format!(
-                "the model's queue is full: {} requests with {} bytes are waiting",
-                queue.requests, queue.bytes,
-            ))
-        } else {
-            queue.push(key, job);
-            drop(queue);
-            self.job_arrived.notify_one();
-            return;
-        };
-        drop(queue);
-        job.leader.complete(Err(refusal));
+    /// How requests are joined.
+    pub(crate) fn assembly(&self) -> &Assembly {
+        &self.form.assembly
     }
 
-    /// Whether a job of that many bytes has no room. An empty queue takes any one job: there is
-    /// no point in refusing now what would be refused for ever.
-    fn is_full(&self, queue: &Queue, bytes: u64) -> bool {
-        queue.requests > 0
-            && (queue.requests >= self.requests_max || queue.bytes + bytes > self.bytes_max)
+    /// The most rows of a run. A job of more is run alone, as it is.
+    pub(crate) fn rows_max(&self) -> usize {
+        self.rows_max
+    }
+
+    /// Numbers of rows that runs may have, as many as tell what a run costs, in ascending order.
+    pub(crate) fn sizes(&self) -> Vec<usize> {
+        if !self.form.allowed.is_empty() {
+            return self.form.allowed.clone();
+        }
+        let powers = std::iter::successors(Some(1_usize), |size| size.checked_mul(2));
+        let mut sizes: Vec<_> = powers.take_while(|size| *size < self.rows_max).collect();
+        sizes.push(self.rows_max);
+        sizes
+    }
+
+    /// The inputs of a run for these alone.
+    pub(crate) fn alone(&self, inputs: &[Tensor]) -> Vec<Tensor> {
+        let Form { assembly, .. } = &*self.form;
+        assembly.join(&[inputs], self.form.run_rows(assembly.rows(inputs)))
+    }
+
+    /// Queues the computation of `inputs`, which are in the model's declared order. Where that
+    /// cannot be, all who wait are told so at once and there is no id:
+    ///
+    /// - `Overloaded`: the queue is full, or so long that the answer would come too late;
+    /// - `DeadlineExceeded`: the run alone would take longer than there is time;
+    /// - `Unavailable`: the batcher is closed.
+    pub(crate) fn submit(
+        &self,
+        inputs: Vec<Tensor>,
+        order: Order,
+        leader: Leader,
+    ) -> Option<JobId> {
+        self.offer(Job::new(inputs, &self.form.assembly, order, leader))
+    }
+
+    /// Somebody who is in more of a hurry, or more patient, waits for a job as well. Without
+    /// effect once it has left the queue.
+    pub(crate) fn expedite(&self, job: JobId, order: Order) {
+        let mut state = self.state.lock();
+        state.scheduler.expedite(job, order.class, order.deadline.at());
+        state.wake_one(&self.job_arrived);
     }
 
     /// The next batch, once there is one; `None` when the batcher is closed and all is done.
+    /// `last` is what the instance that asks has run before.
     ///
-    /// Work that nobody waits for, or whose deadline has passed, is dropped here and never runs.
-    pub(crate) fn next_batch(&self) -> Option<Batch> {
-        loop {
-            let (jobs, reason) = self.wait_for_jobs()?;
-            let candidates = jobs.len();
-            let now = Instant::now();
-            let batch = Batch::of_wanted(jobs, self.axes.clone(), now, now);
-            self.count(reason, candidates, batch.as_ref());
-            if batch.is_some() {
-                return batch;
-            }
+    /// Work that nobody waits for, or that would come too late, is dropped here and never runs.
+    pub(crate) fn next_batch(&self, last: Option<Ran>) -> Option<Batch> {
+        let mut state = self.state.lock();
+        let mut now = Instant::now();
+        if let Some(Ran { run, time }) = last {
+            state.scheduler.ended(run, time, now);
         }
+        loop {
+            let Next { step, dropped, late } = state.scheduler.next(now, |job| job.is_wanted(now));
+            let (batch, until) = match step {
+                Step::Run(batch) => (Some(batch), None),
+                Step::WaitUntil(moment) => (None, Some(moment)),
+                Step::Nothing => (None, None),
+            };
+            if let Some(batch) = &batch {
+                state.count(batch);
+                if batch.more {
+                    state.wake_one(&self.job_arrived);
+                }
+            }
+            let is_clean = dropped.is_empty() && late.is_empty();
+            if !is_clean {
+                // Who waits is told outside of the lock.
+                MutexGuard::unlocked(&mut state, || self.end(dropped, late, now));
+            }
+            if let Some(batch) = batch {
+                return Some(Batch::new(batch, self.form.clone(), now));
+            }
+            // What was dropped may have come back, and others have come.
+            if is_clean {
+                if until.is_none() && state.scheduler.is_closed() {
+                    return None;
+                }
+                self.wait_for_jobs(&mut state, until);
+            }
+            now = Instant::now();
+        }
+    }
+
+    /// Tells of a run of which nothing can be learnt, by whoever takes the instance's place.
+    pub(crate) fn lost(&self, run: RunId) {
+        self.state.lock().scheduler.ended(run, None, Instant::now());
+    }
+
+    /// Counts a run that was ended early.
+    pub(crate) fn interrupted(&self) {
+        self.state.lock().status.interrupted += 1;
+    }
+
+    /// A run of so many rows that was made for nobody took that long.
+    pub(crate) fn learn(&self, row_bytes: u64, rows: usize, time: Duration) {
+        self.state.lock().scheduler.learn(row_bytes, rows, time, Instant::now());
     }
 
     /// Refuses new jobs; those that are queued are still handed out.
     pub(crate) fn close(&self) {
-        self.queue.lock().closed = true;
+        self.state.lock().scheduler.close();
         self.job_arrived.notify_all();
     }
 
+    /// Whether it refuses new jobs.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().scheduler.is_closed()
+    }
+
     pub(crate) fn status(&self) -> BatchStatus {
-        let queue = self.queue.lock();
-        BatchStatus { queued: queue.requests as u64, ..queue.status }
+        let state = self.state.lock();
+        BatchStatus { queued: state.scheduler.waiting().requests as u64, ..state.status }
     }
 
-    fn wait_for_jobs(&self) -> Option<(Vec<Job>, DispatchReason)> {
-        let mut queue = self.queue.lock();
-        loop {
-            let now = Instant::now();
-            match queue.choose(&self.policy, now) {
-                Choice::Dispatch { lane, reason } => {
-                    let jobs = queue.take(lane, &self.policy);
-                    if !queue.lanes.is_empty() {
-                        // Another idle instance may take the rest.
-                        self.job_arrived.notify_one();
-                    }
-                    return Some((jobs, reason));
-                }
-                Choice::Nothing if queue.closed => return None,
-                Choice::Nothing => self.job_arrived.wait(&mut queue),
-                Choice::WaitUntil(moment) => {
-                    self.job_arrived.wait_until(&mut queue, moment);
-                }
+    /// What runs of this model were found to cost.
+    pub(crate) fn curves(&self) -> Vec<CostCurve> {
+        self.state.lock().scheduler.curves()
+    }
+
+    fn offer(&self, job: Job) -> Option<JobId> {
+        let work = job.work(&self.form.assembly);
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        match state.scheduler.offer(work, job, now) {
+            Ok(id) => {
+                state.wake_one(&self.job_arrived);
+                Some(id)
+            }
+            Err(Refused { job, refusal }) => {
+                state.status.refused += 1;
+                let backlog = state.scheduler.backlog(now);
+                drop(state);
+                job.leader.complete(Err(refusal::error(refusal, backlog)));
+                None
             }
         }
     }
 
-    fn count(&self, reason: DispatchReason, candidates: usize, batch: Option<&Batch>) {
-        let mut queue = self.queue.lock();
-        let status = &mut queue.status;
-        status.dropped += (candidates - batch.map_or(0, Batch::jobs)) as u64;
-        if let Some(batch) = batch {
-            status.batches += 1;
-            status.rows += batch.rows() as u64;
-            match reason {
-                DispatchReason::Full => status.full += 1,
-                DispatchReason::Timeout => status.delay += 1,
-                DispatchReason::Idle => status.idle += 1,
+    /// Ends jobs that were not run, but for those for which somebody has come meanwhile.
+    fn end(&self, dropped: Vec<Job>, late: Vec<Job>, now: Instant) {
+        let mut count = 0;
+        for mut job in dropped {
+            if job.leader.is_wanted_or_ends(now) {
+                self.offer(job.renewed());
+            } else {
+                count += 1;
             }
         }
+        for job in late {
+            if job.is_wanted_longer() {
+                self.offer(job.renewed());
+            } else {
+                count += 1;
+                job.leader.complete(Err(refusal::too_late()));
+            }
+        }
+        self.state.lock().status.dropped += count;
+    }
+
+    fn wait_for_jobs(&self, state: &mut MutexGuard<'_, State>, until: Option<Instant>) {
+        state.idle += 1;
+        match until {
+            Some(moment) => {
+                self.job_arrived.wait_until(state, moment);
+            }
+            None => self.job_arrived.wait(state),
+        }
+        state.idle -= 1;
+        state.is_waking = false;
     }
 }
 
-enum Choice {
-    Dispatch { lane: usize, reason: DispatchReason },
-    WaitUntil(Instant),
-    Nothing,
-}
-
-impl Queue {
-    fn push(&mut self, key: LaneKey, job: Job) {
-        self.requests += 1;
-        self.bytes += job.bytes;
-        match self.lanes.iter_mut().find(|lane| lane.key == key) {
-            Some(lane) => lane.push(job),
-            None => self.lanes.push(Lane::new(key, job)),
+impl State {
+    /// Wakes an instance, where one waits and none is on its way.
+    fn wake_one(&mut self, job_arrived: &Condvar) {
+        if self.idle > 0 && !self.is_waking {
+            self.is_waking = job_arrived.notify_one();
         }
     }
 
-    /// Among the lanes that may leave, the one whose oldest job came first.
-    fn choose(&self, policy: &BatchingConfig, now: Instant) -> Choice {
-        let mut choice = Choice::Nothing;
-        let mut chosen_oldest: Option<Instant> = None;
-        for (index, lane) in self.lanes.iter().enumerate() {
-            let plan = match batching::plan(policy, lane.rows(), lane.oldest(), now) {
-                // A closed queue holds nothing back.
-                Plan::WaitUntil(_) if self.closed => Plan::Dispatch(DispatchReason::Idle),
-                plan => plan,
-            };
-            match plan {
-                Plan::Dispatch(reason)
-                    if chosen_oldest.is_none_or(|oldest| lane.oldest() < oldest) =>
-                {
-                    chosen_oldest = Some(lane.oldest());
-                    choice = Choice::Dispatch { lane: index, reason };
-                }
-                Plan::Dispatch(_) => {}
-                Plan::WaitUntil(moment) => match choice {
-                    Choice::Dispatch { .. } => {}
-                    Choice::WaitUntil(earlier) if earlier <= moment => {}
-                    _ => choice = Choice::WaitUntil(moment),
-                },
-            }
+    fn count(&mut self, batch: &scheduler::Batch<Job>) {
+        let status = &mut self.status;
+        status.batches += 1;
+        status.rows += batch.rows as u64;
+        match batch.reason {
+            DispatchReason::Full => status.full += 1,
+            DispatchReason::Idle => status.idle += 1,
+            DispatchReason::Deadline => status.deadline += 1,
+            DispatchReason::Delay => status.delay += 1,
         }
-        choice
-    }
-
-    fn take(&mut self, index: usize, policy: &BatchingConfig) -> Vec<Job> {
-        let lane = &mut self.lanes[index];
-        let jobs = lane.take(policy);
-        if lane.is_empty() {
-            self.lanes.swap_remove(index);
-        }
-        self.requests -= jobs.len();
-        self.bytes -= jobs.iter().map(|job| job.bytes).sum::<u64>();
-        jobs
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::num::NonZeroUsize;
-    use std::time::Duration;
-
-    use inferring_types::{ContentDigest, ErrorKind};
-
-    use super::*;
-    use crate::cache::{Lookup, ResultCache, Sharing, Tenant, Ticket};
-    use crate::config::CacheConfig;
-
-    struct Fixture {
-        batcher: Batcher,
-        cache: Arc<ResultCache>,
-        jobs: u64,
-    }
-
-    impl Fixture {
-        fn new(config: &QueueConfig, joins_rows: bool) -> Self {
-            let cache = ResultCache::new(&CacheConfig::default());
-            let axes = joins_rows.then(|| RowAxes::first(1, 1));
-            Self { batcher: Batcher::new(config, &[], axes.as_ref()), cache, jobs: 0 }
-        }
-
-        fn submit(&mut self, shape: [u64; 2], timeout: Duration) -> Ticket {
-            self.jobs += 1;
-            let now = Instant::now();
-            let key = ContentDigest::of(&self.jobs.to_le_bytes());
-            let deadline = Deadline::after(now, timeout);
-            let kept = Tenant::new(Sharing::Kept);
-            let Lookup::Lead(ticket, leader) = self.cache.get_or_lead(kept, key, deadline, now)
-            else {
-                panic!("keys differ");
-            };
-            let values = vec![0.0; (shape[0] * shape[1]) as usize];
-            let inputs = vec![Tensor::from_f32(shape.into(), &values).unwrap()];
-            self.batcher.submit(inputs, Order { accepted: now, deadline, class: 0 }, leader);
-            ticket
-        }
-    }
-
-    const LONG: Duration = Duration::from_secs(60);
-
-    fn config(size_max: usize) -> QueueConfig {
-        QueueConfig { size_max: NonZeroUsize::new(size_max).unwrap(), ..QueueConfig::default() }
-    }
-
-    #[test]
-    fn an_idle_instance_takes_what_is_there_up_to_the_maximum() {
-        let mut fixture = Fixture::new(&config(4), true);
-        let _tickets: Vec<_> = (0..6).map(|_| fixture.submit([1, 3], LONG)).collect();
-        assert_eq!(fixture.batcher.next_batch().unwrap().jobs(), 4);
-        assert_eq!(fixture.batcher.next_batch().unwrap().jobs(), 2);
-        let status = fixture.batcher.status();
-        assert_eq!((status.batches, status.rows, status.full, status.idle), (2, 6, 1, 1));
-        assert_eq!(status.queued, 0);
-    }
-
-    #[test]
-    fn only_jobs_of_equal_shape_share_a_batch() {
-        let mut fixture = Fixture::new(&config(8), true);
-        let _tickets: Vec<_> =
-            [[1, 3], [1, 5], [2, 3], [1, 5]].map(|shape| fixture.submit(shape, LONG)).into();
-        let sizes: Vec<_> = (0..2).map(|_| fixture.batcher.next_batch().unwrap().rows()).collect();
-        assert_eq!(sizes, [3, 2]);
-    }
-
-    #[test]
-    fn a_model_that_does_not_join_rows_runs_every_job_alone() {
-        let mut fixture = Fixture::new(&config(8), false);
-        let _tickets: Vec<_> = (0..3).map(|_| fixture.submit([1, 3], LONG)).collect();
-        for _ in 0..3 {
-            assert_eq!(fixture.batcher.next_batch().unwrap().jobs(), 1);
-        }
-    }
-
-    #[test]
-    fn without_idle_dispatch_a_batch_leaves_full_or_late() {
-        let config = QueueConfig {
-            dispatch_when_idle: false,
-            delay_max: Duration::from_millis(30),
-            ..config(2)
-        };
-        let mut fixture = Fixture::new(&config, true);
-        let start = Instant::now();
-        let _tickets: Vec<_> = (0..3).map(|_| fixture.submit([1, 3], LONG)).collect();
-        assert_eq!(fixture.batcher.next_batch().unwrap().jobs(), 2);
-        assert_eq!(fixture.batcher.next_batch().unwrap().jobs(), 1);
-        assert!(start.elapsed() >= Duration::from_millis(30));
-        let status = fixture.batcher.status();
-        assert_eq!((status.full, status.delay, status.idle), (1, 1, 0));
-    }
-
-    #[test]
-    fn an_instance_waits_for_the_lane_that_may_leave_first() {
-        let config = QueueConfig { dispatch_when_idle: false, delay_max: LONG, ..config(8) };
-        let mut fixture = Fixture::new(&config, true);
-        let _tickets = [[1, 3], [1, 4], [1, 5]].map(|shape| fixture.submit(shape, 2 * LONG));
-        let mut queue = fixture.batcher.queue.lock();
-        let first = queue.lanes[0].oldest();
-        for _ in 0..3 {
-            queue.lanes.rotate_left(1);
-            let choice = queue.choose(&config.policy(), first);
-            assert!(matches!(choice, Choice::WaitUntil(moment) if moment == first + LONG));
-        }
-    }
-
-    #[tokio::test]
-    async fn expired_and_abandoned_jobs_never_run() {
-        let mut fixture = Fixture::new(&config(8), true);
-        let expired = fixture.submit([1, 3], Duration::ZERO);
-        drop(fixture.submit([1, 3], LONG));
-        let _alive = fixture.submit([1, 3], LONG);
-        assert_eq!(fixture.batcher.next_batch().unwrap().jobs(), 1);
-        let error = expired.wait().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
-        assert_eq!(fixture.batcher.status().dropped, 2);
-    }
-
-    #[test]
-    fn halves_of_a_failed_batch_leave_out_what_nobody_waits_for() {
-        let mut fixture = Fixture::new(&config(8), true);
-        let mut tickets: Vec<_> = (0..6).map(|_| fixture.submit([1, 3], LONG)).collect();
-        let batch = fixture.batcher.next_batch().unwrap();
-        drop(tickets.split_off(2));
-        let Ok([Some(first), None]) = batch.halve(Instant::now()) else {
-            panic!("the second half was abandoned as a whole");
-        };
-        assert_eq!(first.jobs(), 2, "the third was abandoned");
-        let Ok([None, None]) = first.halve(Instant::now() + 2 * LONG) else {
-            panic!("all have expired by then");
-        };
-    }
-
-    #[tokio::test]
-    async fn a_full_queue_refuses_at_once() {
-        let config = QueueConfig { queue_requests_max: 2, ..config(8) };
-        let mut fixture = Fixture::new(&config, true);
-        let _tickets: Vec<_> = (0..2).map(|_| fixture.submit([1, 3], LONG)).collect();
-        let error = fixture.submit([1, 3], LONG).wait().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Overloaded);
-    }
-
-    #[tokio::test]
-    async fn closing_hands_out_the_rest_and_refuses_the_new() {
-        let mut fixture = Fixture::new(&config(8), true);
-        let _ticket = fixture.submit([1, 3], LONG);
-        fixture.batcher.close();
-        let error = fixture.submit([1, 3], LONG).wait().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unavailable);
-        assert_eq!(fixture.batcher.next_batch().unwrap().jobs(), 1);
-        assert!(fixture.batcher.next_batch().is_none());
-    }
-}
+mod tests;

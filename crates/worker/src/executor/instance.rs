@@ -2,65 +2,88 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use inferring_backend::{ExecuteError, Session};
-use inferring_types::{Blame, ErrorKind, ServiceError, Tensor, TensorSpec};
-use tracing::{error, warn};
+use inferring_backend::{ExecuteError, Run, Session};
+use inferring_types::{Blame, ErrorKind, ServiceError, Tensor};
+use tracing::{debug, error, warn};
 
-use crate::batcher::{Batch, Batcher};
-use crate::statistics::{RunTimes, Statistics};
+use super::crew::Crew;
+use super::workbench::{Ended, Workbench};
+use crate::batcher::{Batch, Ran};
+use crate::statistics::RunTimes;
 
 /// A session and what it needs to run batches.
 pub(super) struct Instance {
     pub(super) session: Box<dyn Session>,
-    pub(super) batcher: Arc<Batcher>,
-    pub(super) statistics: Arc<Statistics>,
-    pub(super) outputs: Vec<TensorSpec>,
+    pub(super) crew: Arc<Crew>,
+    pub(super) bench: Arc<Workbench>,
     /// Inputs that this model is known to run: they tell a bad input from a broken session.
     pub(super) known_good: Option<Vec<Tensor>>,
 }
 
+/// What became of a batch that was run.
+enum Outcome {
+    /// With its outputs.
+    Ran(Batch, Vec<Tensor>),
+    Failed(Batch, ExecuteError),
+    /// It was ended early, and is answered.
+    Interrupted,
+    /// Others have taken it, and answered it, because it took too long to end.
+    Lost,
+}
+
+/// A batch was taken away while it ran.
+struct Lost;
+
 impl Instance {
-    /// Runs batches until the batcher is closed and empty.
+    /// Runs batches until the batcher is closed and empty, or another instance has this one's
+    /// place.
     pub(super) fn run(mut self) {
-        while let Some(batch) = self.batcher.next_batch() {
+        let mut last = None;
+        while let Some(batch) = self.crew.batcher.next_batch(last) {
+            let run = batch.run();
             // A defect of this crate costs the batch in hand: whoever waits for it is told when
             // it is dropped. It must not cost the instance, behind which requests would go on to
             // queue in vain.
-            if catch_unwind(AssertUnwindSafe(|| self.serve(batch))).is_err() {
-                error!("a batch was lost to a panic outside of the engine");
-            }
+            let served = catch_unwind(AssertUnwindSafe(|| self.serve(batch)));
+            last = match served {
+                Ok(Ok(time)) => Some(Ran { run, time }),
+                Ok(Err(Lost)) if self.bench.is_replaced() => return,
+                Ok(Err(Lost)) => None,
+                Err(_) => {
+                    error!("a batch was lost to a panic outside of the engine");
+                    self.bench.clear();
+                    Some(Ran { run, time: None })
+                }
+            };
         }
+        self.crew.leave(&self.bench);
     }
 
-    /// Runs the session once for nobody.
-    ///
-    /// # Errors
-    /// The engine's.
-    pub(super) fn warm_up(&mut self, inputs: &[Tensor]) -> Result<(), ExecuteError> {
-        execute(&mut *self.session, inputs)?;
-        self.known_good.get_or_insert_with(|| inputs.to_vec());
-        Ok(())
-    }
-
-    /// Runs the session once on inputs that another session of the model ran, if there are any.
-    pub(super) fn run_known_good(&mut self) {
-        if let Some(inputs) = &self.known_good {
-            // Whatever comes of it will come of it again, for a request that is told so.
-            let _ = execute(&mut *self.session, inputs);
-        }
-    }
-
-    /// Runs a batch and answers its jobs. Where that fails, halves are run until the job that
-    /// makes it fail is alone, so that its neighbours are answered.
-    fn serve(&mut self, batch: Batch) {
-        let Err((batch, error)) = self.try_serve(batch) else {
-            return;
+    /// Runs a batch and answers its jobs; how long that took, where it ran as a whole. Where it
+    /// does not, halves are run until the job that makes it fail is alone, so that its neighbours
+    /// are answered.
+    fn serve(&mut self, batch: Batch) -> Result<Option<Duration>, Lost> {
+        let failed = match self.try_serve(batch)? {
+            Ok(time) => return Ok(time),
+            Err(failed) => failed,
         };
-        match batch.halve(Instant::now()) {
-            Ok(halves) => halves.into_iter().flatten().for_each(|half| self.serve(half)),
-            Err(lone) => self.settle(lone, error),
+        let mut soundness = None;
+        let mut failed = Some(failed);
+        loop {
+            if let Some((batch, error)) = failed.take() {
+                match batch.halve(Instant::now()) {
+                    Ok([first, second]) => {
+                        [second, first].into_iter().flatten().for_each(|b| self.bench.put_aside(b));
+                    }
+                    Err(lone) => self.settle(lone, error, &mut soundness)?,
+                }
+            }
+            let Some(batch) = self.bench.next() else {
+                return Ok(None);
+            };
+            failed = self.try_serve(batch)?.err();
         }
     }
 
@@ -68,43 +91,107 @@ impl Instance {
     ///
     /// A session that runs inputs it ran before is sound. Then the failure was either a passing
     /// one, and the job deserves another run, or the input is at fault: no other worker would do
-    /// better, and this one must not be thought broken.
-    fn settle(&mut self, lone: Batch, error: ExecuteError) {
-        let session = &mut *self.session;
-        let is_sound =
-            self.known_good.as_ref().is_some_and(|inputs| execute(session, inputs).is_ok());
+    /// better, and this one must not be thought broken. A session is asked once for all parts of
+    /// a batch.
+    fn settle(
+        &mut self,
+        lone: Batch,
+        error: ExecuteError,
+        soundness: &mut Option<bool>,
+    ) -> Result<(), Lost> {
+        let (lone, is_sound) = match (*soundness, &self.known_good) {
+            (Some(is_sound), _) => (lone, is_sound),
+            (None, None) => (lone, false),
+            (None, Some(inputs)) => match self.execute(lone, &inputs.clone()) {
+                Outcome::Ran(lone, _) => (lone, true),
+                Outcome::Failed(lone, _) => (lone, false),
+                Outcome::Interrupted => return Ok(()),
+                Outcome::Lost => return Err(Lost),
+            },
+        };
+        *soundness = Some(is_sound);
         if !is_sound {
-            warn!(%error, "a run failed");
-            return lone.fail(&ServiceError::failed("the model failed to run").caused_by(error));
+            warn!(model = %self.crew.name, %error, "a run failed");
+            lone.fail(&ServiceError::failed("the model failed to run").caused_by(error));
+            return Ok(());
         }
-        if let Err((lone, error)) = self.try_serve(lone) {
+        if let Err((lone, error)) = self.try_serve(lone)? {
             let message = format!("the model cannot run this input: {error}");
             lone.fail(&ServiceError::new(ErrorKind::InvalidArgument, Blame::Client, message));
         }
+        Ok(())
     }
 
-    /// Runs a batch once and answers its jobs, or gives it back with the reason.
-    fn try_serve(&mut self, batch: Batch) -> Result<(), (Batch, ExecuteError)> {
+    /// Runs a batch once and answers its jobs, or gives it back with the reason. The time is that
+    /// which the instance was busy with it; there is none if the run was ended early.
+    #[expect(clippy::type_complexity, reason = "three ways out, two of them the caller's")]
+    fn try_serve(
+        &mut self,
+        batch: Batch,
+    ) -> Result<Result<Option<Duration>, (Batch, ExecuteError)>, Lost> {
         let begun = Instant::now();
         let inputs = batch.inputs();
         let joined = Instant::now();
-        let result = execute(&mut *self.session, &inputs);
+        let outcome = self.execute(batch, &inputs);
         let executed = Instant::now();
-        let infer = executed - joined;
-        match result.and_then(|outputs| batch.split(outputs, &self.outputs)) {
-            Ok(outputs) => {
-                self.known_good.get_or_insert(inputs);
-                let times = RunTimes { input: joined - begun, infer, output: executed.elapsed() };
-                self.statistics.ran(batch.rows() as u64, times, batch.queue_times());
-                batch.complete(outputs, infer);
-                Ok(())
+        let (batch, outputs) = match outcome {
+            Outcome::Ran(batch, outputs) => match batch.split(outputs, &self.crew.outputs) {
+                Ok(outputs) => (batch, outputs),
+                Err(error) => return Ok(Err((batch, error))),
+            },
+            Outcome::Failed(batch, error) => return Ok(Err((batch, error))),
+            Outcome::Interrupted => return Ok(Ok(None)),
+            Outcome::Lost => return Err(Lost),
+        };
+        let done = Instant::now();
+        self.known_good.get_or_insert(inputs);
+        let times =
+            RunTimes { input: joined - begun, infer: executed - joined, output: done - executed };
+        self.crew.statistics.ran(batch.rows() as u64, times, batch.queue_times());
+        debug!(
+            model = %self.crew.name,
+            jobs = batch.jobs(),
+            rows = batch.rows(),
+            run_rows = batch.run_rows(),
+            reason = ?batch.reason(),
+            queue = ?batch.queue_times().max().unwrap_or_default(),
+            execution = ?times.infer,
+            "a batch ran",
+        );
+        batch.complete(outputs, times.infer);
+        Ok(Ok(Some(done - begun)))
+    }
+
+    /// Runs the session on these inputs for those who wait for the batch: if they all leave, or
+    /// it takes longer than it may, the run is ended.
+    fn execute(&mut self, batch: Batch, inputs: &[Tensor]) -> Outcome {
+        let party = batch.party();
+        self.bench.begin(batch, party.clone(), Instant::now());
+        self.crew.attention.notice();
+        let result = execute(&mut *self.session, inputs, party.run());
+        let Some(Ended { batch, over_limit }) = self.bench.end() else {
+            return Outcome::Lost;
+        };
+        match result {
+            Ok(outputs) => Outcome::Ran(batch, outputs),
+            Err(_) if party.run().is_interrupted() => {
+                self.crew.give_up(batch, over_limit);
+                Outcome::Interrupted
             }
-            Err(error) => Err((batch, error)),
+            Err(error) => Outcome::Failed(batch, error),
         }
     }
 }
 
-fn execute(session: &mut dyn Session, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecuteError> {
-    catch_unwind(AssertUnwindSafe(|| session.execute(inputs)))
+/// Runs the session, whose panics are failures like others.
+///
+/// # Errors
+/// The engine's.
+pub(super) fn execute(
+    session: &mut dyn Session,
+    inputs: &[Tensor],
+    run: &Run,
+) -> Result<Vec<Tensor>, ExecuteError> {
+    catch_unwind(AssertUnwindSafe(|| session.run(inputs, run)))
         .unwrap_or_else(|_| Err(ExecuteError("the engine panicked".to_owned())))
 }

@@ -5,27 +5,35 @@
 //! When the last one lets go, on whatever thread that is, it only closes its queue. The
 //! instances then end by themselves, and the last of them tells the worker.
 
+mod crew;
 mod instance;
+mod sessions;
+mod warmup;
+mod workbench;
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
 
 use inferring_backend::{Backend, LoadError, LoadedModel};
-use inferring_repository::{ModelPlan, VersionPlan, WarmupError, WarmupRequest};
+use inferring_repository::{ModelPlan, VersionPlan, WarmupError};
 use inferring_types::{
-    Batching, ContentDigest, ContentHasher, DeviceStatus, ModelMetadata, ModelName, ModelVersion,
-    NamedTensor, Tensor, TensorSpec,
+    Batching, ContentDigest, ContentHasher, DeviceStatus, ModelMetadata, ModelName,
+    ModelStatistics, ModelVersion, NamedTensor, Tensor, TensorSpec,
 };
 use tracing::info;
 
+use crate::assembly::Assembly;
 use crate::batchability::{self, Question};
 use crate::batcher::Batcher;
 use crate::cache::Tenant;
 use crate::settings::{Misfit, Serving};
 use crate::statistics::Statistics;
 use crate::threads::Threads;
-use instance::Instance;
+use crate::watchdog::Watchdog;
+use crew::{Crew, Members};
+use sessions::Spares;
 
 /// The sessions of one loaded version, and the queue before them.
 pub(crate) struct Executor {
@@ -39,7 +47,7 @@ pub(crate) struct Executor {
     pub(crate) source: VersionPlan,
     description: Description,
     /// What answers depend on beside the inputs, hashed once.
-    key_prefix: ContentHasher,
+    pub(crate) key_prefix: ContentHasher,
 }
 
 /// What a client may know of it, but for its names.
@@ -71,9 +79,22 @@ pub enum ModelError {
         /// The engine's reason, or what does not fit.
         reason: String,
     },
+    /// Its file is not the one any more that was loaded first.
+    #[error("`{path}` has changed since it was loaded")]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// There is no thread to run it on.
     #[error("cannot start a thread for an instance")]
     Thread(#[source] io::Error),
+}
+
+/// What models of a worker are loaded by and run on.
+pub(crate) struct House<'a> {
+    pub(crate) backend: &'a Arc<dyn Backend>,
+    pub(crate) threads: &'a Arc<Threads>,
+    pub(crate) watchdog: &'a Watchdog,
 }
 
 /// What is to be loaded, and from what.
@@ -88,13 +109,12 @@ impl Executor {
     /// last of these has ended, `ended` is called with the tenant, on that instance's thread.
     pub(crate) fn load(
         order: &Order<'_>,
-        backend: &dyn Backend,
-        threads: &Threads,
-        ended: impl FnOnce(Tenant) + Send + Sync + 'static,
+        house: &House<'_>,
+        ended: impl FnOnce(Tenant) + Send + 'static,
     ) -> Result<Self, ModelError> {
         let Order { plan, version, serving } = *order;
         let name = &plan.name;
-        let mut first = backend.load(&version.path, &serving.load)?;
+        let mut first = house.backend.load(&version.path, &serving.load)?;
         let (inputs, outputs) = serving.describe(&first.inputs, &first.outputs)?;
         let samples = plan.warmup(&inputs)?;
         let tensors = |inputs: &[NamedTensor]| inputs.iter().map(|i| i.tensor.clone()).collect();
@@ -111,6 +131,8 @@ impl Executor {
         }
         .answer(&mut *first.session);
         log_load(name, version, &first, &proof.batching);
+        let assembly = proof.assembly();
+        let spares = Spares::new(house.backend, version.path.clone(), &serving.load, &first);
         let device = first.device;
         let description = Description {
             digest: first.digest,
@@ -121,67 +143,57 @@ impl Executor {
         };
         let mut sessions = vec![first.session];
         for _ in 1..serving.instances.map_or(1, NonZeroUsize::get) {
-            sessions.push(backend.load(&version.path, &serving.load)?.session);
+            sessions.push(spares.session()?);
         }
+        let scheduler = serving.scheduler(assembly.joins_rows(), sessions.len());
         let tenant = Tenant::new(serving.sharing(first.deterministic));
-        let preferred = &serving.preferred_batch_sizes;
-        let batcher = Batcher::new(&serving.queue, preferred, description.batching.axes());
+        let key_prefix = key_prefix(&description, &assembly, &device, serving);
+        let batcher = Batcher::new(scheduler, assembly);
         let executor = Self {
             batcher: Arc::new(batcher),
             statistics: Arc::new(Statistics::new(name.clone(), version.version.clone())),
             tenant,
-            key_prefix: key_prefix(&description, &device, serving),
+            key_prefix,
             device,
             serving: serving.clone(),
             source: version.clone(),
             description,
         };
-        let end = Arc::new(End { tenant, ended: Some(ended) });
-        let instances = sessions.into_iter().map(|session| Instance {
-            session,
-            batcher: executor.batcher.clone(),
-            statistics: executor.statistics.clone(),
-            outputs: executor.description.outputs.clone(),
-            known_good: proof.known_good.clone(),
-        });
-        let mut instances: Vec<_> = instances.collect();
-        executor.warm_up(name, samples, &mut instances)?;
-        for instance in instances {
-            let end = end.clone();
-            let body = move || {
-                instance.run();
-                drop(end);
-            };
-            threads.start(format!("run {name}"), body).map_err(ModelError::Thread)?;
+        let metadata = executor.metadata(name.clone(), Vec::new());
+        let sample = warmup::run_samples(&metadata, samples, &executor.batcher, &mut sessions)?;
+        if let Some(row) = &proof.known_good {
+            warmup::learn_costs(&mut *sessions[0], row, &executor.batcher);
+        }
+        let crew = executor.crew(name, house, spares, proof.known_good.or(sample), ended);
+        house.watchdog.watch(Arc::downgrade(&crew) as Weak<_>).map_err(ModelError::Thread)?;
+        for session in sessions {
+            crew.start(session).map_err(ModelError::Thread)?;
         }
         Ok(executor)
     }
 
-    /// Runs each session on the samples of the model's settings, or else those that are not warm
-    /// from the proof on what is known to run.
-    fn warm_up(
+    fn crew(
         &self,
         name: &ModelName,
-        samples: Vec<WarmupRequest>,
-        instances: &mut [Instance],
-    ) -> Result<(), ModelError> {
-        if samples.is_empty() {
-            // A failure here tells nothing about inputs that clients will bring.
-            instances.iter_mut().skip(1).for_each(Instance::run_known_good);
-            return Ok(());
-        }
-        let metadata = self.metadata(name.clone(), Vec::new());
-        for request in samples {
-            let failed = |reason| ModelError::WarmupRun { sample: request.name.clone(), reason };
-            let inputs = metadata.arrange(request.inputs).map_err(|e| failed(e.to_string()))?;
-            let inputs: Vec<Tensor> = inputs.into_iter().map(|input| input.tensor).collect();
-            for instance in &mut *instances {
-                for _ in 0..request.count {
-                    instance.warm_up(&inputs).map_err(|e| failed(e.to_string()))?;
-                }
-            }
-        }
-        Ok(())
+        house: &House<'_>,
+        spares: Spares,
+        known_good: Option<Vec<Tensor>>,
+        ended: impl FnOnce(Tenant) + Send + 'static,
+    ) -> Arc<Crew> {
+        let tenant = self.tenant;
+        Arc::new_cyclic(|me| Crew {
+            me: me.clone(),
+            name: name.clone(),
+            batcher: self.batcher.clone(),
+            statistics: self.statistics.clone(),
+            outputs: self.description.outputs.clone(),
+            attention: house.watchdog.attention().clone(),
+            known_good,
+            spares,
+            limit: self.serving.run_limit,
+            threads: house.threads.clone(),
+            members: Members::new(move || ended(tenant)),
+        })
     }
 
     /// What a client may know of it, under these names.
@@ -199,6 +211,11 @@ impl Executor {
             batch_size_max: if batching.joins_rows() { size_max } else { 0 },
             batching: batching.clone(),
         }
+    }
+
+    /// What it has done since it was loaded.
+    pub(crate) fn statistics(&self) -> ModelStatistics {
+        self.statistics.snapshot(self.batcher.status(), self.batcher.curves())
     }
 
     /// The key under which the answer to `inputs` (in declared order) is kept. It covers
@@ -221,20 +238,6 @@ impl Drop for Executor {
     }
 }
 
-/// Says that all instances have ended, when the last of them lets go of it.
-struct End<F: FnOnce(Tenant)> {
-    tenant: Tenant,
-    ended: Option<F>,
-}
-
-impl<F: FnOnce(Tenant)> Drop for End<F> {
-    fn drop(&mut self) {
-        if let Some(ended) = self.ended.take() {
-            ended(self.tenant);
-        }
-    }
-}
-
 fn log_load(name: &ModelName, plan: &VersionPlan, loaded: &LoadedModel, batching: &Batching) {
     info!(
         model = %name,
@@ -250,19 +253,19 @@ fn log_load(name: &ModelName, plan: &VersionPlan, loaded: &LoadedModel, batching
     }
 }
 
-fn key_prefix(model: &Description, device: &DeviceStatus, serving: &Serving) -> ContentHasher {
-    let mut hasher = ContentHasher::new("inferring result cache 2");
+fn key_prefix(
+    model: &Description,
+    assembly: &Assembly,
+    device: &DeviceStatus,
+    serving: &Serving,
+) -> ContentHasher {
+    let mut hasher = ContentHasher::new("inferring result cache 3");
     hasher.part(model.digest.as_bytes());
     hasher.part(device.provider.as_bytes());
     hasher.part(serving.load.fingerprint().as_bytes());
-    // Rows that are joined by a declaration which is not true change answers.
-    match model.batching.axes() {
-        None => hasher.number(0),
-        Some(axes) => {
-            let axes = axes.inputs.iter().chain(&axes.outputs);
-            hasher.number(1).part(format!("{:?}", axes.collect::<Vec<_>>()).as_bytes())
-        }
-    };
+    // Rows that are joined by a declaration which is not true change answers, and so does what
+    // they are filled up with, if only in the last bits.
+    hasher.part(assembly.fingerprint().as_bytes());
     // Each request's key begins with this: however much it covers, it is hashed once and stays
     // within the first block.
     let mut prefix = ContentHasher::new("answer");

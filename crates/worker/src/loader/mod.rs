@@ -22,11 +22,12 @@ use tracing::{info, warn};
 
 use crate::cache::ResultCache;
 use crate::config::WorkerConfig;
-use crate::executor::{Executor, Order};
+use crate::executor::{Executor, House, Order};
 use crate::model::Model;
 use crate::registry::Registry;
 use crate::settings::Serving;
 use crate::threads::Threads;
+use crate::watchdog::Watchdog;
 pub use error::{LoadFailure, StartError};
 use tasks::{Refusal, Tasks};
 
@@ -42,7 +43,9 @@ pub(crate) struct Loader {
     cache: Arc<ResultCache>,
     tasks: Arc<Tasks>,
     /// The threads on which models run.
-    instances: Threads,
+    instances: Arc<Threads>,
+    /// Ends their runs that take too long.
+    watchdog: Watchdog,
     /// Models that were unloaded by request: what becomes of their files does not bring them
     /// back.
     put_aside: Mutex<HashSet<ModelName>>,
@@ -64,7 +67,8 @@ impl Loader {
             registry,
             cache,
             tasks: Tasks::new(threads()),
-            instances: Threads::default(),
+            instances: Arc::default(),
+            watchdog: Watchdog::new(),
             put_aside: Mutex::default(),
             closing: Arc::default(),
         })
@@ -126,6 +130,7 @@ impl Loader {
             executor.batcher.close();
         }
         self.instances.join();
+        self.watchdog.close();
     }
 
     /// Has a piece of work done and waits for its end.
@@ -257,9 +262,13 @@ impl Loader {
                 registry.note_end(&name, &version, tenant);
             }
         };
-        Executor::load(order, &*self.backend, &self.instances, ended)
-            .map(Arc::new)
-            .map_err(|source| LoadFailure::Version { model: name, version, source })
+        let house =
+            House { backend: &self.backend, threads: &self.instances, watchdog: &self.watchdog };
+        Executor::load(order, &house, ended).map(Arc::new).map_err(|source| LoadFailure::Version {
+            model: name,
+            version,
+            source,
+        })
     }
 }
 

@@ -20,6 +20,9 @@ use inferring_worker::{QueueConfig, StartError, Worker, WorkerConfig};
 /// No step of any test takes nearly this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Long enough that what else a machine does makes no difference that counts.
+const EQUAL_RUN: Duration = Duration::from_millis(5);
+
 pub(crate) type Answer = Result<InferResponse, ServiceError>;
 
 /// A worker, and the engine behind it.
@@ -30,6 +33,13 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
+    /// A worker whose runs all take about equally long, however many rows they have: then what is
+    /// there leaves together, as far as it may.
+    pub(crate) fn of_equal_runs(backend: &FakeBackend, config: &WorkerConfig) -> Self {
+        backend.control().set_cost(|_| EQUAL_RUN);
+        Self::with(backend, config)
+    }
+
     /// A worker with one model `[N,4]` and the settings that a user gets.
     pub(crate) fn new() -> Self {
         Self::with(&FakeBackend::new(), &WorkerConfig::default())

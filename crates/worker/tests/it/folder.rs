@@ -76,6 +76,8 @@ impl Served {
     ) -> Self {
         let folder = Folder::of(files);
         let engine = backend.control();
+        // So that sessions tell what is loaded: each is a load of its own.
+        engine.set_sharable(false);
         let worker = serve(&folder, backend, config).unwrap();
         Self { folder, worker, engine }
     }

@@ -1,0 +1,62 @@
+//! One computation to do.
+
+use std::time::Instant;
+
+use inferring_policy::scheduler::Work;
+use inferring_types::Tensor;
+
+use super::Order;
+use crate::assembly::{Assembly, LaneKey};
+use crate::cache::Leader;
+
+/// A request's inputs, and the duty to answer all who wait for what they give.
+pub(super) struct Job {
+    /// In the model's declared order.
+    pub(super) inputs: Vec<Tensor>,
+    /// How much of a batch it takes: its rows, or 1 where rows are not joined.
+    pub(super) rows: usize,
+    pub(super) order: Order,
+    /// Answers all who wait.
+    pub(super) leader: Leader,
+}
+
+impl Job {
+    pub(super) fn new(
+        inputs: Vec<Tensor>,
+        assembly: &Assembly,
+        order: Order,
+        leader: Leader,
+    ) -> Self {
+        let rows = assembly.rows(&inputs);
+        Self { inputs, rows, order, leader }
+    }
+
+    /// What a scheduler must know of it.
+    pub(super) fn work(&self, assembly: &Assembly) -> Work<LaneKey> {
+        Work {
+            lane: assembly.key(&self.inputs),
+            rows: self.rows,
+            row_bytes: assembly.row_bytes(&self.inputs),
+            bytes: self.inputs.iter().map(|input| input.data().len() as u64).sum(),
+            class: self.order.class,
+            enqueued: self.order.accepted,
+            deadline: self.order.deadline.at(),
+        }
+    }
+
+    /// Whether anybody waits for it who still has time at `now`.
+    pub(super) fn is_wanted(&self, now: Instant) -> bool {
+        self.leader.wanted_until().is_some_and(|deadline| !deadline.has_passed(now))
+    }
+
+    /// Whether anybody waits for it longer than it is known to be wanted.
+    pub(super) fn is_wanted_longer(&self) -> bool {
+        self.leader.wanted_until().is_some_and(|deadline| deadline > self.order.deadline)
+    }
+
+    /// The same job for those who wait for it now.
+    pub(super) fn renewed(self) -> Self {
+        let deadline = self.leader.wanted_until().unwrap_or(self.order.deadline);
+        Self { order: Order { deadline, ..self.order }, ..self }
+    }
+}

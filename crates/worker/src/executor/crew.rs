@@ -1,0 +1,215 @@
+//! The instances of one model: who they are, and who takes the place of one that hangs.
+//!
+//! An engine may hang in a run that nobody can end: in one operator that takes for ever, in a
+//! driver that does not answer. Its thread is then lost for as long as that lasts. Whoever waits
+//! for the batch is told at once, and a new instance takes the place, so that the requests behind
+//! it are served. The lost thread ends by itself if it comes back. See ADR 0011.
+
+use std::io;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use inferring_backend::Session;
+use inferring_types::{Blame, ErrorKind, ModelName, ServiceError, Tensor, TensorSpec};
+use parking_lot::Mutex;
+use tracing::{error, warn};
+
+use super::instance::Instance;
+use super::sessions::Spares;
+use super::workbench::{self, Patience, Workbench};
+use crate::batcher::{Batch, Batcher};
+use crate::statistics::Statistics;
+use crate::threads::{ThreadNumber, Threads};
+use crate::watchdog::{Attention, Sight, Watchdog, Watched};
+
+/// The instances of one loaded version of a model, and all they share.
+pub(super) struct Crew {
+    /// Itself, for the threads of instances that take the place of others.
+    pub(super) me: Weak<Self>,
+    pub(super) name: ModelName,
+    pub(super) batcher: Arc<Batcher>,
+    pub(super) statistics: Arc<Statistics>,
+    pub(super) outputs: Vec<TensorSpec>,
+    pub(super) attention: Arc<Attention>,
+    /// What a new instance tells a bad input from a broken session by.
+    pub(super) known_good: Option<Vec<Tensor>>,
+    pub(super) spares: Spares,
+    pub(super) limit: Option<Duration>,
+    pub(super) threads: Arc<Threads>,
+    pub(super) members: Mutex<Members>,
+}
+
+/// Those that are there, and what to do when there is none any more.
+pub(super) struct Members {
+    here: Vec<Member>,
+    /// How many have hung so far and were replaced.
+    lost: usize,
+    ended: Option<Box<dyn FnOnce() + Send>>,
+}
+
+struct Member {
+    bench: Arc<Workbench>,
+    thread: ThreadNumber,
+}
+
+impl Members {
+    /// None yet. When the last of those that come has left, `ended` is called, on its thread.
+    pub(super) fn new(ended: impl FnOnce() + Send + 'static) -> Mutex<Self> {
+        Mutex::new(Self { here: Vec::new(), lost: 0, ended: Some(Box::new(ended)) })
+    }
+}
+
+impl Crew {
+    /// The most threads of a model that may be lost in an engine. An instance that hangs beyond
+    /// that is not replaced: it would be likely to lose the next one too, and each costs memory.
+    const LOST_MAX: usize = 16;
+
+    /// How long a run without a limit may take to end once it is interrupted. An engine ends
+    /// between two operators, so this is a bound on one operator.
+    const GRACE: Duration = Duration::from_secs(5);
+
+    /// The same for runs that have a limit: about as long, within reason.
+    fn patience(&self) -> Patience {
+        const GRACE_MIN: Duration = Duration::from_millis(100);
+        let grace = self.limit.map_or(Self::GRACE, |limit| limit.clamp(GRACE_MIN, Self::GRACE));
+        Patience { limit: self.limit, grace }
+    }
+
+    /// Starts an instance with that session.
+    ///
+    /// # Errors
+    /// The system's, where it starts no thread.
+    pub(super) fn start(&self, session: Box<dyn Session>) -> io::Result<()> {
+        let mut members = self.members.lock();
+        let member = self.start_member(move || Some(session))?;
+        members.here.push(member);
+        Ok(())
+    }
+
+    fn start_member(
+        &self,
+        session: impl FnOnce() -> Option<Box<dyn Session>> + Send + 'static,
+    ) -> io::Result<Member> {
+        let bench = Arc::new(Workbench::default());
+        let body = {
+            let (crew, bench) = (self.me(), bench.clone());
+            move || match session() {
+                Some(session) => {
+                    let known_good = crew.known_good.clone();
+                    Instance { session, crew, bench, known_good }.run();
+                }
+                None => crew.leave(&bench),
+            }
+        };
+        let thread = self.threads.start(format!("run {}", self.name), body)?;
+        Ok(Member { bench, thread })
+    }
+
+    /// An instance has ended. Where others would wait for the last one in vain, they are told.
+    pub(super) fn leave(&self, bench: &Arc<Workbench>) {
+        let mut members = self.members.lock();
+        members.here.retain(|member| !Arc::ptr_eq(&member.bench, bench));
+        if !members.here.is_empty() {
+            return;
+        }
+        let ended = members.ended.take();
+        drop(members);
+        if !self.batcher.is_closed() {
+            error!(model = %self.name, "no instance of the model is left: it refuses requests");
+            self.batcher.close();
+        }
+        if let Some(ended) = ended {
+            ended();
+        }
+    }
+
+    /// Answers the jobs of a batch whose run was ended early.
+    pub(super) fn give_up(&self, batch: Batch, over_limit: bool) {
+        self.batcher.interrupted();
+        let error = match self.limit.filter(|_| over_limit) {
+            // Nobody waits but whoever came too late to keep the run from being ended.
+            None => ServiceError::unavailable("the computation was given up: nobody waited for it"),
+            Some(limit) => {
+                let message =
+                    format!("the model ran for longer than {limit:?}, which is its limit");
+                let error = ServiceError::new(ErrorKind::Internal, Blame::WorkerFailed, message);
+                // One of several may have taken all the time; the others deserve another try.
+                if batch.jobs() > 1 { error.retryable() } else { error }
+            }
+        };
+        batch.fail(&error);
+    }
+
+    /// Puts another instance in the place of one that hangs, and answers what that had in hand.
+    fn replace(&self, bench: &Arc<Workbench>, batches: Vec<Batch>, over_limit: bool) {
+        if let Some(batch) = batches.first() {
+            self.batcher.lost(batch.run());
+        }
+        if let Err(error) = self.put_in_place_of(bench) {
+            error!(model = %self.name, error, "an instance hangs and is not replaced");
+        }
+        for batch in batches {
+            self.give_up(batch, over_limit);
+        }
+    }
+
+    fn put_in_place_of(&self, bench: &Arc<Workbench>) -> Result<(), String> {
+        let mut members = self.members.lock();
+        let place = members.here.iter().position(|member| Arc::ptr_eq(&member.bench, bench));
+        let place = place.ok_or("it has ended")?;
+        // Nobody is to wait for its thread, whether it is replaced or not.
+        self.threads.let_go(members.here[place].thread);
+        if members.lost >= Self::LOST_MAX {
+            return Err(format!("{} others hung before it", members.lost));
+        }
+        let crew = self.me();
+        let session = move || match crew.spares.session() {
+            Ok(session) => Some(session),
+            Err(error) => {
+                error!(model = %crew.name, %error, "no session for an instance in place of another");
+                None
+            }
+        };
+        let new = self.start_member(session).map_err(|error| error.to_string())?;
+        bench.replace();
+        members.here[place] = new;
+        members.lost += 1;
+        warn!(model = %self.name, lost = members.lost, "an instance hangs and is replaced");
+        Ok(())
+    }
+
+    fn me(&self) -> Arc<Self> {
+        self.me.upgrade().expect("whoever calls its methods holds it")
+    }
+
+    /// How long to wait until the next look, while something runs somewhere.
+    fn interval(&self) -> Duration {
+        const SHORTEST: Duration = Duration::from_millis(5);
+        let limit = self.limit.unwrap_or(Watchdog::INTERVAL);
+        (limit / 4).clamp(SHORTEST, Watchdog::INTERVAL)
+    }
+}
+
+impl Watched for Crew {
+    fn look(&self, now: Instant) -> Sight {
+        let benches: Vec<_> =
+            self.members.lock().here.iter().map(|member| member.bench.clone()).collect();
+        let mut sight = Sight { is_busy: false, again: now + self.interval() };
+        for bench in benches {
+            match bench.look(self.patience(), now) {
+                workbench::Sight::Idle => {}
+                workbench::Sight::Running { due, went_over_limit } => {
+                    if went_over_limit {
+                        warn!(model = %self.name, limit = ?self.limit, "a run is over its limit");
+                    }
+                    sight.is_busy = true;
+                    sight.again = due.map_or(sight.again, |due| due.min(sight.again));
+                }
+                workbench::Sight::Stuck { batches, over_limit } => {
+                    self.replace(&bench, batches, over_limit);
+                }
+            }
+        }
+        sight
+    }
+}

@@ -1,0 +1,84 @@
+//! What is run for nobody, before a model serves: so that the first client does not wait for what
+//! an engine does only once, and so that the scheduler knows what runs cost.
+
+use std::time::{Duration, Instant};
+
+use inferring_backend::{Run, Session};
+use inferring_repository::WarmupRequest;
+use inferring_types::{ModelMetadata, Tensor};
+
+use super::ModelError;
+use super::instance::execute;
+use crate::batcher::Batcher;
+
+/// How long learning what runs cost may take. What was not tried is estimated from what was.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// From how many runs of each size it is learnt, beside the first.
+const RUNS: u32 = 3;
+
+/// A run that takes as long as this is worth learning from though it is the first of its size: what
+/// an engine does once for a size is little beside it.
+const LONG: Duration = Duration::from_millis(50);
+
+/// Runs every session on the samples of the model's settings; inputs that it runs, if there are
+/// any.
+///
+/// # Errors
+/// [`ModelError::WarmupRun`]: a sample does not fit the model, or does not run.
+pub(super) fn run_samples(
+    metadata: &ModelMetadata,
+    samples: Vec<WarmupRequest>,
+    batcher: &Batcher,
+    sessions: &mut [Box<dyn Session>],
+) -> Result<Option<Vec<Tensor>>, ModelError> {
+    let mut known_good = None;
+    for request in samples {
+        let failed = |reason| ModelError::WarmupRun { sample: request.name.clone(), reason };
+        let inputs = metadata.arrange(request.inputs).map_err(|e| failed(e.to_string()))?;
+        let inputs: Vec<Tensor> = inputs.into_iter().map(|input| input.tensor).collect();
+        let inputs = batcher.alone(&inputs);
+        for session in &mut *sessions {
+            for _ in 0..request.count {
+                execute(&mut **session, &inputs, &Run::new()).map_err(|e| failed(e.to_string()))?;
+            }
+        }
+        known_good.get_or_insert(inputs);
+    }
+    Ok(known_good)
+}
+
+/// Runs batches of 1, 2, 4, … rows, all of them a row that is known to run, and tells the batcher
+/// how long they took. Sizes that would take too long are left out, and all that follow.
+pub(super) fn learn_costs(session: &mut dyn Session, row: &[Tensor], batcher: &Batcher) {
+    let begun = Instant::now();
+    let assembly = batcher.assembly();
+    let row_bytes = assembly.row_bytes(row);
+    let mut last: Option<(usize, Duration)> = None;
+    for rows in batcher.sizes() {
+        // A run takes at most in proportion to its rows, if that much.
+        let due = last.map_or(Duration::ZERO, |(before, time)| {
+            time * u32::try_from(rows.div_ceil(before)).unwrap_or(u32::MAX)
+        });
+        if begun.elapsed() + due > PATIENCE {
+            return;
+        }
+        let inputs = assembly.join(&[row], rows);
+        let mut time = Duration::ZERO;
+        for turn in 0..=RUNS {
+            let started = Instant::now();
+            // A failure tells nothing about inputs that clients will bring.
+            if execute(session, &inputs, &Run::new()).is_err() {
+                return;
+            }
+            time = started.elapsed();
+            if turn > 0 || time >= LONG {
+                batcher.learn(row_bytes, rows, time);
+            }
+            if begun.elapsed() + time > PATIENCE {
+                return;
+            }
+        }
+        last = Some((rows, time));
+    }
+}
