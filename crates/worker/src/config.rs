@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use inferring_policy::SchedulerConfig;
-use inferring_policy::batching::BatchingConfig;
 pub use inferring_repository::{BatchingMode, Pinning};
 use inferring_repository::{PRIORITY_LEVELS_MAX, size};
 use serde::{Deserialize, Serialize};
@@ -105,7 +104,7 @@ pub struct QueueConfig {
 
 impl Default for QueueConfig {
     fn default() -> Self {
-        let policy = BatchingConfig::default();
+        let policy = SchedulerConfig::default();
         Self {
             mode: BatchingMode::Auto,
             size_max: NonZeroUsize::new(policy.rows_max).expect("the default is 32"),
@@ -121,15 +120,6 @@ impl Default for QueueConfig {
 }
 
 impl QueueConfig {
-    pub(crate) fn policy(&self) -> BatchingConfig {
-        BatchingConfig {
-            rows_max: self.size_max.get(),
-            rows_enough: self.size_max.get(),
-            delay_max: self.delay_max,
-            dispatch_when_idle: self.dispatch_when_idle,
-        }
-    }
-
     /// How a model's jobs become batches, for one whose rows are joined in any number.
     pub(crate) fn scheduler(&self, instances: usize) -> SchedulerConfig {
         SchedulerConfig {
