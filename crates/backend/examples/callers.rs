@@ -127,7 +127,8 @@ fn window(model: &LoadedModel, callers: usize, inputs: &[Tensor]) -> Result<Wind
         barrier.wait();
         let (begun, cpu) = (Instant::now(), cpu_time());
         let number = callers.len();
-        let runs = callers.into_iter().map(|caller| caller.join().map_err(|_| "a caller panicked")?);
+        let runs =
+            callers.into_iter().map(|caller| caller.join().map_err(|_| "a caller panicked")?);
         let runs = runs.sum::<Result<usize, Error>>()?;
         let (wall, cpu) = (begun.elapsed(), cpu_time().saturating_sub(cpu));
         let latency = wall.as_secs_f64() * number as f64 / runs as f64;

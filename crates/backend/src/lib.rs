@@ -4,7 +4,16 @@
 //! names the engine behind. [`ort`](mod@ort) is ONNX Runtime; [`fake`] is an engine for tests
 //! that counts its runs and can be held, delayed and made to fail. A [`Run`] is what others hold
 //! of a run that blocks a thread: with it they end it.
+//!
+//! # What isolates models from each other
+//! A run that fails, panics or is ended concerns nobody but those who wait for it. A crash does: the
+//! engine is native code in this process, and an operator that writes where it must not, or a model
+//! that takes the last of the memory, ends the process with all its models and requests. There is
+//! no boundary within a process. A worker is one process: what must not fall with a model that is
+//! not trusted is served by another worker, and the gateway in front of both is a process of its
+//! own that sends a dead worker's requests elsewhere.
 
+mod cores;
 mod device;
 pub mod fake;
 mod options;
@@ -16,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use inferring_types::{BackendStatus, ContentDigest, DeviceStatus, Tensor, TensorSpec};
 
+pub use self::cores::{Cores, Pinning, pin_current_thread};
 pub use self::device::{Device, UnknownDevice};
 pub use self::options::{Arena, ExecutionMode, GraphOptimization, LoadOptions};
 pub use self::run::{Interrupt, Interrupted, Run, UnderWay};

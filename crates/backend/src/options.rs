@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use crate::Device;
+use crate::{Device, Pinning};
 
 /// How one model is to be loaded. The default is what suits a model of which nothing is known.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,6 +22,8 @@ pub struct LoadOptions {
     pub optimization: GraphOptimization,
     /// What becomes of the memory that a run has used.
     pub arena: Arena,
+    /// Where the threads of the session's own pool run.
+    pub pinning: Pinning,
 }
 
 /// Whether operators of one run wait for each other.
@@ -68,8 +70,8 @@ impl LoadOptions {
     /// where two texts are equal, so are the answers. For keys under which answers are kept.
     ///
     /// Device and graph choose other kernels, and a sum that is split over another number of
-    /// threads is rounded otherwise. The order of operators and where memory comes from change
-    /// nothing.
+    /// threads is rounded otherwise. The order of operators, where memory comes from and where
+    /// threads run change nothing.
     pub fn fingerprint(&self) -> String {
         let device = self.device.map_or_else(|| "default".to_owned(), |device| device.to_string());
         let threads = self.intra_op_threads.map_or(0, NonZeroUsize::get);
@@ -116,6 +118,7 @@ mod tests {
             LoadOptions { inter_op_threads: NonZeroUsize::new(2), ..plain.clone() },
             LoadOptions { execution_mode: ExecutionMode::Parallel, ..plain.clone() },
             LoadOptions { arena: Arena::Shrink, ..plain.clone() },
+            LoadOptions { pinning: Pinning::Cores(vec![0]), ..plain.clone() },
         ] {
             assert_eq!(same.fingerprint(), plain.fingerprint());
         }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use inferring_backend::ort::library::Places;
 use inferring_backend::ort::{Device, OrtBackend, OrtConfig, StartError};
-use inferring_backend::{Backend as _, LoadOptions};
+use inferring_backend::{Backend as _, Cores, LoadOptions, Pinning};
 use inferring_types::Tensor;
 
 fn config(threads: usize) -> OrtConfig {
@@ -22,6 +22,16 @@ fn config(threads: usize) -> OrtConfig {
 #[cfg(target_os = "linux")]
 fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").expect("a Linux system").count()
+}
+
+/// How many threads may run on this core only.
+#[cfg(target_os = "linux")]
+fn bound_to(core: usize) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("a Linux system");
+    let statuses =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("status")).ok());
+    let line = format!("Cpus_allowed_list:\t{core}");
+    statuses.filter(|status| status.lines().any(|other| other == line)).count()
 }
 
 #[cfg(target_os = "linux")]
@@ -58,6 +68,21 @@ fn a_process_has_one_environment_whose_threads_all_sessions_share() {
         drop(model);
         assert_eq!(threads(), started, "threads of its own end with a session");
     }
+
+    let cores = Cores::of_process().numbers;
+    let last = *cores.last().expect("a process has a core");
+    let bound = || bound_to(last);
+    let bound_before = bound();
+    let options = LoadOptions {
+        intra_op_threads: NonZeroUsize::new(3),
+        pinning: Pinning::Cores(vec![last]),
+        ..LoadOptions::default()
+    };
+    let mut model = load(options);
+    model.session.execute(std::slice::from_ref(&input)).unwrap();
+    assert_eq!(threads(), started + 2);
+    assert_eq!(bound(), bound_before + 2, "the pool's threads are bound, the caller's is not");
+    drop(model);
 
     let again = OrtBackend::start(config(3)).unwrap();
     assert_eq!(again.status(), backend.status());

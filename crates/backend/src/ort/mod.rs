@@ -4,6 +4,7 @@
 //! none. [`OrtBackend::start`] makes the one environment of the process, whose threads all its
 //! sessions share, and decides by trying where models run; [`OrtBackend`] then loads them.
 
+mod destination;
 mod environment;
 mod file;
 mod json;

@@ -106,6 +106,9 @@ fn configure(
             .with_intra_threads(threads.get())?
             .with_intra_op_spinning(settings.spinning)?
             .with_inter_op_spinning(settings.spinning)?;
+        if let Some(cores) = options.pinning.of_pool(threads) {
+            builder = builder.with_config_entry("session.intra_op_thread_affinities", cores)?;
+        }
     }
     if options.execution_mode == ExecutionMode::Parallel {
         builder = builder

@@ -2,8 +2,10 @@
 //!
 //! This speaks to the C API directly, for what the safe binding cannot do: an input is a view of
 //! the bytes as they came from the network, of any datatype, without a copy; strings may hold any
-//! bytes, NUL included; and a run allocates nothing but its values. An output is copied once:
-//! keeping the engine's own buffer would pin its arena for as long as an answer is cached.
+//! bytes, NUL included; and a run allocates nothing but its values. An output that the engine put
+//! into its own memory is copied once: to keep that would pin the engine's arena for as long as an
+//! answer is cached. Large ones are written where they are to lie, see
+//! [`destination`](super::destination).
 #![expect(unsafe_code, reason = "the C API; every block says why it is sound")]
 
 use std::marker::PhantomData;
@@ -44,31 +46,20 @@ impl<'t> Input<'t> {
     /// # Errors
     /// A dimension over `i64::MAX`, and whatever the engine says.
     pub(super) fn new(tensor: &'t Tensor, memory: &MemoryInfo<'_>) -> Result<Self, ExecuteError> {
-        let dimensions = signed_dimensions(tensor.shape())?;
         if tensor.datatype() == DataType::Bytes {
-            let value = string_value(tensor, &dimensions)?;
+            let value = string_value(tensor, &signed_dimensions(tensor.shape())?)?;
             return Ok(Self { value, _copy: None, _tensor: PhantomData });
         }
         let bytes = tensor.data();
         let copy = AlignedCopy::if_needed(tensor);
         let data = copy.as_ref().map_or(bytes.as_ptr(), AlignedCopy::as_ptr);
-        let mut value = ptr::null_mut();
+        let (datatype, shape) = (tensor.datatype(), tensor.shape());
         // SAFETY: `data` points at `bytes.len()` bytes, aligned for the element type, that fit
-        // the dimensions (a tensor's invariant). They outlive the value: it holds the copy, or
-        // borrows the tensor for 't. The engine only reads inputs, so the cast away from const
-        // is never used to write.
-        unsafe {
-            check((ort::api().CreateTensorWithDataAsOrtValue)(
-                memory.ptr(),
-                data.cast_mut().cast(),
-                bytes.len(),
-                dimensions.as_ptr(),
-                dimensions.len(),
-                element_type(tensor.datatype()),
-                &raw mut value,
-            ))?;
-        }
-        Ok(Self { value: Value::new(value)?, _copy: copy, _tensor: PhantomData })
+        // the shape (a tensor's invariant). They outlive the value: it holds the copy, or borrows
+        // the tensor for 't. The engine only reads inputs, so the cast away from const is never
+        // used to write.
+        let value = unsafe { Value::over(datatype, shape, data.cast_mut(), bytes.len(), memory)? };
+        Ok(Self { value, _copy: copy, _tensor: PhantomData })
     }
 
     /// The engine's pointer, valid for as long as `self`.
@@ -90,6 +81,40 @@ impl Value {
     /// The same of a call that may return no value.
     pub(super) fn of_nullable(pointer: *mut sys::OrtValue) -> Option<Self> {
         NonNull::new(pointer).map(Self)
+    }
+
+    /// A value over `length` bytes that are somebody else's, which `memory` says are in ordinary
+    /// memory.
+    ///
+    /// # Errors
+    /// A dimension over `i64::MAX`, and whatever the engine says.
+    ///
+    /// # Safety
+    /// As long as the value lives, the bytes stay where they are; they are as many as the shape
+    /// has elements of the datatype, which is of a fixed size, and aligned for it. The engine
+    /// reads them where the value is an input, and writes them where it is an output.
+    pub(super) unsafe fn over(
+        datatype: DataType,
+        shape: &Shape,
+        data: *mut u8,
+        length: usize,
+        memory: &MemoryInfo<'_>,
+    ) -> Result<Self, ExecuteError> {
+        let dimensions = signed_dimensions(shape)?;
+        let mut value = ptr::null_mut();
+        // SAFETY: the bytes are the caller's promise; the dimensions are read during the call.
+        unsafe {
+            check((ort::api().CreateTensorWithDataAsOrtValue)(
+                memory.ptr(),
+                data.cast(),
+                length,
+                dimensions.as_ptr(),
+                dimensions.len(),
+                element_type(datatype),
+                &raw mut value,
+            ))?;
+        }
+        Self::new(value)
     }
 
     /// The engine's pointer, valid for as long as `self`.
@@ -166,7 +191,7 @@ impl Value {
         }
         let mut data = ptr::null_mut();
         // SAFETY: the value is a dense tensor of fixed-size elements in ordinary memory (a run
-        // without bound outputs puts them there), so the pointer is to `length` bytes that the
+        // puts outputs there by itself), so the pointer is to `length` bytes that the
         // engine has written and that stay until `self` is dropped.
         unsafe {
             check((ort::api().GetTensorMutableData)(self.0.as_ptr(), &raw mut data))?;
@@ -362,6 +387,8 @@ fn join_strings(content: &[u8], ends: &[usize]) -> Result<Bytes, ExecuteError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Device;
+    use crate::ort::{OrtBackend, OrtConfig};
 
     #[test]
     fn strings_split_and_join() {
@@ -371,6 +398,32 @@ mod tests {
         assert_eq!(strings(&data).collect::<Vec<_>>(), elements);
         assert!(join_strings(&content, &[3, 2]).is_err());
         assert!(join_strings(&content, &[9]).is_err());
+    }
+
+    /// Where the engine reads the elements of an input.
+    fn place(input: &Input<'_>) -> *const u8 {
+        let mut data = ptr::null_mut();
+        // SAFETY: the value is a tensor in ordinary memory, of a datatype of a fixed size.
+        unsafe {
+            check((ort::api().GetTensorMutableData)(input.as_ptr().cast_mut(), &raw mut data))
+                .unwrap();
+        }
+        data.cast()
+    }
+
+    #[test]
+    fn the_engine_reads_an_input_where_it_lies_unless_it_is_misaligned() {
+        let config = OrtConfig { device: Device::Cpu, ..OrtConfig::default() };
+        let _engine = OrtBackend::start(config).unwrap();
+        let storage = Bytes::from(vec![1_u8; 4096]);
+        let aligned = storage.as_ptr().align_offset(8);
+        for (offset, copied) in [(aligned, false), (aligned + 4, false), (aligned + 1, true)] {
+            let data = storage.slice(offset..offset + 2000);
+            let tensor = Tensor::new(DataType::Fp32, [500].into(), data).unwrap();
+            let input = Input::new(&tensor, &MemoryInfo::default()).unwrap();
+            assert_eq!(place(&input) != tensor.data().as_ptr(), copied, "{offset}");
+            assert!(place(&input).addr().is_multiple_of(4));
+        }
     }
 
     #[test]
