@@ -9,6 +9,7 @@ use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use super::dispatch::seconds;
+use super::queue::Queue;
 use super::{Scheduler, Work};
 use crate::cost::{Class, Costs, Seconds};
 
@@ -91,8 +92,8 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
             return Err(Refusal::Hopeless { needed: alone, remaining });
         }
         let probe = alone > remaining;
-        let wait = self.wait(work, costs, now);
-        let needed = seconds(wait + costs.fastest(rows));
+        let (wait, run) = self.wait(work, costs, now);
+        let needed = seconds(wait + run);
         if needed > remaining && wait > 0.0 {
             let over = needed - remaining;
             let retry_after = over.max(alone);
@@ -112,26 +113,40 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         now.saturating_duration_since(known) < TRUST.max(often)
     }
 
-    /// How long a job waits for what goes before it.
-    fn wait(&self, work: &Work<K>, costs: Costs<'_>, now: Instant) -> Seconds {
+    /// How long a job waits for what goes before it, and how long it then runs.
+    fn wait(&self, work: &Work<K>, costs: Costs<'_>, now: Instant) -> (Seconds, Seconds) {
+        let alone = costs.fastest(self.config.run_rows(work.rows));
         let instances = self.config.instances.max(1);
         let idle = instances.saturating_sub(self.runs.count());
         if idle > 0 && self.waiting.requests == 0 {
-            return 0.0;
+            return (0.0, alone);
         }
         let class = work.class.min(self.classes.count() - 1);
         let due = self.due(work.enqueued, work.deadline);
         let mut ahead = 0;
         for &lane in self.lanes.active() {
             let queues = &self.lanes.get(lane).queues;
-            ahead += queues[..class].iter().map(super::queue::Queue::rows).sum::<usize>();
+            ahead += queues[..class].iter().map(Queue::rows).sum::<usize>();
             ahead += queues[class].rows_due_before(due);
         }
-        // It need not wait for those it shares its run with.
-        let best = costs.best();
-        let ahead = (ahead + work.rows).saturating_sub(best.rows) as f64;
         let busy = if idle > 0 { 0.0 } else { self.runs.soonest(now) };
-        busy + ahead / best.throughput / instances as f64
+        let pace = self.lanes.find(&work.lane).map(|lane| &self.lanes.get(lane).pace.0);
+        let Some(pace) = pace.filter(|pace| pace.rows > 0) else {
+            let best = costs.best();
+            let ahead = (ahead + work.rows).saturating_sub(best.rows) as f64;
+            return (busy + ahead / best.throughput / instances as f64, alone);
+        };
+        // It need not wait for those it shares its run with. How large that is depends on how much
+        // there is to do: who would have to be given up for the others' sake is not taken.
+        let ahead = (ahead + work.rows).saturating_sub(pace.rows) as f64;
+        let rate = self.arrivals.rate(now);
+        let pressure = pace.pressure(instances, self.waiting.rows, rate);
+        let shared = costs.expected(self.config.run_rows(pace.rows));
+        let run = alone
+            + std::env::var("AL").map_or(1.0, |s| s.parse().unwrap())
+                * pressure
+                * (shared - alone).max(0.0);
+        (busy + ahead / pace.throughput / instances as f64, run)
     }
 
     /// How long the jobs that wait, and those that run, will take.

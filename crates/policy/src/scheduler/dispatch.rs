@@ -145,8 +145,8 @@ fn least_waiting(
         let left = (waiting - rows) as f64 + pace.rate * time;
         let during = (waiting as f64 + pace.rate * time / 2.0 - pace.calm) * time;
         let cost = during + pace.drain(left, expected);
-        if cost <= least.0 {
-            least = (cost, rows);
+        if cost <= least.0 + INDIFFERENCE * waiting as f64 * expected(1) {
+            least = (cost.min(least.0), rows);
         }
     }
     least.1
@@ -162,7 +162,7 @@ fn triage(
     wanted: usize,
 ) -> (usize, Option<Instant>) {
     let pace = situation.pace;
-    let pressure = pressure(config, situation);
+    let pressure = pace.pressure(config.instances, situation.waiting, situation.rate);
     let lead = situation.lead;
     let expected = |rows| costs.expected(config.run_rows(rows));
     let horizon = expected(pace.rows);
@@ -198,17 +198,12 @@ fn triage(
     (least.1, least.2)
 }
 
-/// How much more there is to do than can be done: 0 with capacity to spare, 1 with none.
-pub(super) fn pressure(config: &SchedulerConfig, situation: &Situation<'_>) -> f64 {
-    let capacity = situation.pace.throughput * config.instances.max(1) as f64;
-    let horizon = situation.pace.allowance;
-    let load = (situation.waiting as f64 / horizon + situation.rate) / capacity;
-    ((load - 1.0) / 0.8).clamp(0.0, 1.0)
-}
-
 /// How much longer a run may take for the sake of jobs that need not be in it: those of other
 /// classes, and those that another instance could take.
 const ALONG: f64 = 1.2;
+/// How much longer everybody may wait, in terms of a run of one row, for a larger batch: costs are
+/// not known exactly, and of two that seem alike the larger one leaves more capacity.
+const INDIFFERENCE: f64 = 0.1;
 pub(super) fn seconds(seconds: Seconds) -> Duration {
     const CENTURY: Seconds = 100.0 * 365.0 * 24.0 * 3600.0;
     Duration::from_secs_f64(seconds.clamp(0.0, CENTURY))

@@ -67,6 +67,11 @@ impl<K: Eq + Hash + Clone> Lanes<K> {
         Self { by_key: HashMap::new(), lanes: Vec::new(), free: Vec::new(), active: Vec::new() }
     }
 
+    /// The lane of that key, if it has jobs or had some lately.
+    pub(super) fn find(&self, key: &K) -> Option<usize> {
+        self.by_key.get(key).copied()
+    }
+
     /// The lane of that key, which is about to get a job.
     pub(super) fn enter(&mut self, key: K, cost_class: Class, classes: usize) -> usize {
         let index = match self.by_key.get(&key) {

@@ -26,6 +26,10 @@ use super::SchedulerConfig;
 /// sight would justify any batch, and a rate is not known exactly.
 const LOAD_MAX: f64 = 0.9;
 
+/// By how much, in terms of what can be done, there must be more to do for it to be certain that
+/// requests will be lost: a burst may end.
+const PRESSURE_RANGE: f64 = 0.8;
+
 /// How a model is best driven, as things are. All is about one instance and its share.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Pace {
@@ -71,6 +75,13 @@ impl Pace {
             calm: calm(config, time, rate),
             drains: sizes.chain([rows, config.rows_max()]).filter_map(drain).collect(),
         }
+    }
+
+    /// How much more there is to do than can be done: 0 with capacity to spare, 1 with none.
+    pub(super) fn pressure(&self, instances: usize, waiting: usize, rate: f64) -> f64 {
+        let capacity = self.throughput * instances.max(1) as f64;
+        let load = (waiting as f64 / self.allowance.max(1e-9) + rate) / capacity;
+        ((load - 1.0) / PRESSURE_RANGE).clamp(0.0, 1.0)
     }
 
     /// How long all wait, in sum, because there is a queue of that many rows.

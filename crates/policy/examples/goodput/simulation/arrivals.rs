@@ -6,7 +6,7 @@ use super::curves::Curve;
 
 /// How requests follow one another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arrivals {
+pub(crate) enum Arrivals {
     /// Independently of one another.
     Poisson,
     /// Two states that change at random: a third of the time two and a half times as many as on
@@ -16,7 +16,7 @@ pub enum Arrivals {
 
 /// How long requests may take, in terms of a run of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deadlines {
+pub(crate) enum Deadlines {
     /// All the same: 20 times as long.
     Uniform,
     /// A third each 5, 20 and 50 times as long.
@@ -25,15 +25,15 @@ pub enum Deadlines {
 
 /// A request that will come.
 #[derive(Debug, Clone, Copy)]
-pub struct Request {
+pub(crate) struct Request {
     /// When, in seconds.
-    pub arrives: f64,
+    pub(crate) arrives: f64,
     /// After which its answer does not count.
-    pub deadline: f64,
+    pub(crate) deadline: f64,
 }
 
 /// So many requests, `rate` per second.
-pub fn requests(
+pub(crate) fn requests(
     curve: &Curve,
     arrivals: Arrivals,
     deadlines: Deadlines,

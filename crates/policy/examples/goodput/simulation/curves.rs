@@ -3,19 +3,19 @@
 
 /// A model by what its runs cost.
 #[derive(Debug, Clone, Copy)]
-pub struct Curve {
+pub(crate) struct Curve {
     /// Its name.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Milliseconds of runs of 1, 4, 8 and 32 rows.
-    pub milliseconds: [f64; 4],
+    pub(crate) milliseconds: [f64; 4],
 }
 
 /// The most rows in a run.
-pub const ROWS_MAX: usize = 32;
+pub(crate) const ROWS_MAX: usize = 32;
 const MEASURED: [usize; 4] = [1, 4, 8, 32];
 
 /// From one whose batches are for nothing extra to those whose batches gain nothing.
-pub const CURVES: [Curve; 6] = [
+pub(crate) const CURVES: [Curve; 6] = [
     Curve { name: "tiny MLP", milliseconds: [0.003, 0.003, 0.003, 0.003] },
     Curve { name: "MLP 784", milliseconds: [0.046, 0.053, 0.116, 0.378] },
     Curve { name: "silero VAD", milliseconds: [0.116, 0.325, 0.541, 1.77] },
@@ -27,7 +27,7 @@ pub const CURVES: [Curve; 6] = [
 impl Curve {
     /// Seconds that a run of so many rows takes, half of the times; in a straight line between
     /// the sizes that were measured.
-    pub fn seconds(&self, rows: usize) -> f64 {
+    pub(crate) fn seconds(&self, rows: usize) -> f64 {
         let after = MEASURED.iter().position(|&measured| measured >= rows);
         let after = after.expect("no run has more than 32 rows");
         let milliseconds = if MEASURED[after] == rows {
@@ -42,7 +42,7 @@ impl Curve {
     }
 
     /// Rows per second of one instance, with runs of the best size.
-    pub fn throughput(&self) -> f64 {
+    pub(crate) fn throughput(&self) -> f64 {
         let throughput = |rows| rows as f64 / self.seconds(rows);
         (1..=ROWS_MAX).map(throughput).fold(0.0, f64::max)
     }

@@ -3,10 +3,10 @@
 //! Time is a number. A run takes what the model's curve says, times a random factor; everything
 //! else takes no time. So what differs between two policies is what they decided.
 
-pub mod arrivals;
-pub mod curves;
-pub mod ours;
-pub mod rivals;
+pub(crate) mod arrivals;
+pub(crate) mod curves;
+pub(crate) mod ours;
+pub(crate) mod rivals;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -18,21 +18,22 @@ use curves::Curve;
 
 /// What is tried.
 #[derive(Debug, Clone, Copy)]
-pub struct Scenario {
-    pub curve: Curve,
-    pub instances: usize,
-    pub arrivals: Arrivals,
-    pub deadlines: Deadlines,
+pub(crate) struct Scenario {
+    pub(crate) curve: Curve,
+    /// Runs that may overlap, none slower for it.
+    pub(crate) instances: usize,
+    pub(crate) arrivals: Arrivals,
+    pub(crate) deadlines: Deadlines,
     /// Requests per second, in terms of the best throughput that can be had.
-    pub load: f64,
-    pub requests: usize,
-    pub seed: u64,
+    pub(crate) load: f64,
+    pub(crate) requests: usize,
+    pub(crate) seed: u64,
     /// Half-way, runs begin to take this many times as long.
-    pub change: f64,
+    pub(crate) change: f64,
 }
 
 /// Who decides what an idle instance does. Requests are known by number.
-pub trait Policy {
+pub(crate) trait Policy {
     /// A request comes.
     fn arrive(&mut self, request: usize, deadline: f64, now: f64);
     /// An instance is idle.
@@ -43,7 +44,7 @@ pub trait Policy {
 
 /// What an idle instance does.
 #[derive(Debug)]
-pub enum Decision {
+pub(crate) enum Decision {
     /// Runs these, under that number.
     Run(u64, Vec<usize>),
     /// Asks again then, or when a request comes.
@@ -54,16 +55,39 @@ pub enum Decision {
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The share of all requests that were answered in time.
-    pub goodput: f64,
+    pub(crate) goodput: f64,
     /// Seconds from arrival to answer, of those that were answered at all.
-    pub p50: f64,
-    pub p99: f64,
+    pub(crate) mean: f64,
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
     /// Rows per run.
-    pub batch: f64,
+    pub(crate) batch: f64,
     /// The share of requests that were answered too late: work for nothing.
-    pub wasted: f64,
+    pub(crate) wasted: f64,
+}
+
+impl Outcome {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.goodput += other.goodput;
+        self.mean += other.mean;
+        self.p50 += other.p50;
+        self.p99 += other.p99;
+        self.batch += other.batch;
+        self.wasted += other.wasted;
+    }
+
+    pub(crate) fn divided_by(&self, count: f64) -> Self {
+        Self {
+            goodput: self.goodput / count,
+            mean: self.mean / count,
+            p50: self.p50 / count,
+            p99: self.p99 / count,
+            batch: self.batch / count,
+            wasted: self.wasted / count,
+        }
+    }
 }
 
 /// How much runs vary: the deviation of the logarithm of their time.
@@ -71,9 +95,36 @@ const NOISE: f64 = 0.1;
 /// Runs of 200 of which one is held up.
 const HELD_UP: f64 = 0.005;
 
+/// Every case: each curve, on one instance and two, however requests come and whatever they are
+/// allowed, at each of the loads.
+pub(crate) fn cases(loads: &[f64], requests: usize, seed: u64) -> Vec<Scenario> {
+    let mut cases = Vec::new();
+    for curve in curves::CURVES {
+        for &load in loads {
+            for instances in [1, 2] {
+                for arrivals in [Arrivals::Poisson, Arrivals::Bursty] {
+                    for deadlines in [Deadlines::Uniform, Deadlines::Mixed] {
+                        cases.push(Scenario {
+                            curve,
+                            instances,
+                            arrivals,
+                            deadlines,
+                            load,
+                            requests,
+                            seed,
+                            change: 1.0,
+                        });
+                    }
+                }
+            }
+        }
+    }
+    cases
+}
+
 impl Scenario {
     /// A time that a run of so many rows may take.
-    pub fn run_time(&self, rows: usize, rng: &mut Rng) -> f64 {
+    pub(crate) fn run_time(&self, rows: usize, rng: &mut Rng) -> f64 {
         // The sum of twelve has nearly a normal distribution of deviation 1.
         let normal = (0..12).map(|_| rng.f64()).sum::<f64>() - 6.0;
         let held_up = if rng.f64() < HELD_UP { 2.0 } else { 1.0 };
@@ -85,7 +136,7 @@ impl Scenario {
     }
 
     /// What comes of it under that policy.
-    pub fn run(&self, policy: &mut dyn Policy) -> Outcome {
+    pub(crate) fn run(&self, policy: &mut dyn Policy) -> Outcome {
         let mut rng = Rng::with_seed(self.seed);
         let (arrivals, deadlines) = (self.arrivals, self.deadlines);
         let requests = arrivals::requests(
@@ -226,6 +277,7 @@ impl World<'_> {
         };
         Outcome {
             goodput: good as f64 / all,
+            mean: times.iter().sum::<f64>() / times.len().max(1) as f64,
             p50: quantile(0.5),
             p99: quantile(0.99),
             batch: self.rows as f64 / self.runs.max(1) as f64,

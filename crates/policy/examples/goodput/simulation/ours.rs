@@ -11,26 +11,26 @@ use super::{Decision, Policy, Scenario};
 /// Row size, of which the scheduler is told; all rows are alike here.
 const ROW_BYTES: u64 = 1000;
 
-pub struct Ours {
+pub(crate) struct Ours {
     scheduler: Scheduler<(), usize>,
     start: Instant,
     runs: Vec<Option<RunId>>,
     /// Requests that were refused, and that became late.
-    pub refused: usize,
-    pub late: usize,
+    pub(crate) refused: usize,
+    pub(crate) late: usize,
 }
 
 impl Ours {
     /// It has been warmed up: three runs of each power of two. What it was told of them is wrong by
     /// the factor `error`.
-    pub fn new(scenario: &Scenario, error: f64) -> Self {
+    pub(crate) fn new(scenario: &Scenario, error: f64) -> Self {
         #[expect(clippy::disallowed_methods, reason = "an Instant comes from nowhere else")]
         let start = Instant::now();
         let config = SchedulerConfig {
             rows_max: ROWS_MAX,
             rows_enough: ROWS_MAX,
             instances: scenario.instances,
-            requests_max: 4096,
+            requests_max: 1 << 20,
             ..SchedulerConfig::default()
         };
         let mut scheduler = Scheduler::new(config);

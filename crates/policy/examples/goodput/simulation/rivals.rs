@@ -15,8 +15,8 @@ struct Waiting {
 }
 
 /// A rule that decides over a queue.
-#[derive(Debug, Clone, Copy)]
-pub enum Rule {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rule {
     /// One by one, in order; those that have expired are dropped.
     Alone,
     /// All there is up to the maximum, in order; those that have expired are dropped.
@@ -36,10 +36,10 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Self; 6] =
+    pub(crate) const ALL: [Self; 6] =
         [Self::Alone, Self::Eager, Self::Timer, Self::Triton, Self::Bounded, Self::Deferred];
 
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Alone => "alone",
             Self::Eager => "eager",
@@ -55,7 +55,7 @@ impl Rule {
     }
 }
 
-pub struct Rival {
+pub(crate) struct Rival {
     rule: Rule,
     curve: Curve,
     queue: VecDeque<Waiting>,
@@ -63,7 +63,7 @@ pub struct Rival {
 }
 
 impl Rival {
-    pub fn new(rule: Rule, curve: Curve) -> Self {
+    pub(crate) fn new(rule: Rule, curve: Curve) -> Self {
         Self { rule, curve, queue: VecDeque::new(), runs: 0 }
     }
 
