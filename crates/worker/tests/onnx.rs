@@ -7,6 +7,8 @@
 #[path = "../../backend/tests/it/onnx.rs"]
 #[expect(dead_code, reason = "shared with tests that write more kinds of models")]
 mod onnx;
+#[path = "onnx/attention.rs"]
+mod attention;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
