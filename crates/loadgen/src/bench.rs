@@ -166,14 +166,16 @@ pub async fn bench(
 impl BenchConfig {
     async fn workload(&self, connector: &TcpConnector) -> Result<Workload, BenchError> {
         let mut session = Session::new(connector.clone());
-        let model = fetch::model(&mut session, self.model.as_ref(), self.timeout).await.map_err(
-            |error| match error {
-                FetchError::Unanswered(failure) => self.unreachable(failure.message),
-                FetchError::Refused(reason) => {
-                    BenchError::NoModel { target: self.target.clone(), reason }
+        let timeout = self.question_timeout();
+        let model =
+            fetch::model(&mut session, self.model.as_ref(), timeout).await.map_err(|error| {
+                match error {
+                    FetchError::Unanswered(failure) => self.unreachable(failure.message),
+                    FetchError::Refused(reason) => {
+                        BenchError::NoModel { target: self.target.clone(), reason }
+                    }
                 }
-            },
-        )?;
+            })?;
         let (config, requests) = match self.test {
             Test::Load(limit) => (self.workload.clone(), limit.requests_due(self.schedule)),
             Test::Cache { inputs } => {
@@ -190,7 +192,13 @@ impl BenchConfig {
 
     async fn observation(&self) -> Option<Observation> {
         let workers = self.observe.as_ref()?;
-        Some(Observation::take(&self.target, workers, self.timeout).await)
+        Some(Observation::take(&self.target, workers, self.question_timeout()).await)
+    }
+
+    /// How long a server may take to tell of itself: that is not what is measured.
+    fn question_timeout(&self) -> Duration {
+        const SHORTEST: Duration = Duration::from_secs(5);
+        self.timeout.max(SHORTEST)
     }
 
     fn unreachable(&self, reason: String) -> BenchError {
