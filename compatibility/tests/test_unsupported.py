@@ -84,8 +84,8 @@ def test_trace_and_log_settings(client, server, method):
 
 @pytest.mark.parametrize("sequence", [7, "seven"])
 def test_a_sequence(client, server, sequence):
-    """No model here keeps anything between requests: to say that one belongs to a sequence would
-    mean to expect that."""
+    """A model that keeps nothing between requests: to say that one belongs to a sequence would mean
+    to expect that."""
 
     def ask():
         return client.infer(
@@ -97,7 +97,7 @@ def test_a_sequence(client, server, sequence):
         )
 
     if differs("sequences", server, ours=True, theirs=False):
-        with refused(client, Status.UNIMPLEMENTED, says=["sequence"]):
+        with refused(client, Status.INVALID, says=["sequence_id"]):
             ask()
     else:
         ask()
