@@ -29,7 +29,7 @@ mod watch;
 mod watchdog;
 mod worker;
 
-pub use batchability::{Proof, prove};
+pub use batchability::{Proof, prove, prove_by};
 pub use config::{
     BatchingMode, CacheConfig, InvalidConfig, Pinning, QueueConfig, SequenceConfig, WorkerConfig,
 };

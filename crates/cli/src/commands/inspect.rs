@@ -9,9 +9,9 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow, bail};
 use inferring_backend::ort::OrtBackend;
 use inferring_backend::{Backend, LoadOptions, LoadedModel};
-use inferring_repository::Repository;
+use inferring_repository::{ModelSettings, Repository};
 use inferring_types::{BackendStatus, ModelName, TensorSpec};
-use inferring_worker::{Proof, prove};
+use inferring_worker::{Proof, prove_by};
 use serde_json::json;
 
 use crate::common::{Common, Output};
@@ -43,11 +43,12 @@ pub(crate) fn run(args: &InspectArgs, common: &Common) -> anyhow::Result<ExitCod
     log::start(&config.log)?;
     // Where this configuration would serve the model.
     let address = Address::of_listener(&config.listen.gateway)?;
-    let (path, found_name) = find(&args.model)?;
+    let Found { path, name: found_name, settings } = find(&args.model)?;
     let path = &path;
     let backend = OrtBackend::start(config.backend.ort())?;
     let mut model = backend.load(path, &LoadOptions::default())?;
-    let proof = prove(&mut *model.session, &model.inputs, &model.outputs);
+    let specs = (&model.inputs[..], &model.outputs[..]);
+    let proof = prove_by(&settings, &config.worker, &mut *model.session, specs)?;
     let engine = backend.status();
     // A file whose name cannot name a model has to be renamed before it can be served.
     let any_name = || "model".parse().expect("letters are a name");
@@ -96,13 +97,22 @@ fn print_examples(path: &Path, example: &dyn Fn(Client) -> Option<String>) {
     }
 }
 
-/// The file to look at, and the name under which it would be served.
-fn find(path: &Path) -> anyhow::Result<(PathBuf, Option<ModelName>)> {
+/// What is looked at.
+struct Found {
+    /// The file.
+    path: PathBuf,
+    /// The name under which it would be served.
+    name: Option<ModelName>,
+    /// By which it would be served.
+    settings: ModelSettings,
+}
+
+fn find(path: &Path) -> anyhow::Result<Found> {
     let found = std::fs::metadata(path)
         .with_context(|| format!("cannot read model file `{}`", path.display()))?;
     if !found.is_dir() {
         let name = path.file_stem().and_then(|stem| stem.to_string_lossy().parse().ok());
-        return Ok((path.to_owned(), name));
+        return Ok(Found { path: path.to_owned(), name, settings: ModelSettings::default() });
     }
     let snapshot = Repository::open([path])?.scan();
     match snapshot.models() {
@@ -110,7 +120,11 @@ fn find(path: &Path) -> anyhow::Result<(PathBuf, Option<ModelName>)> {
         [only] => {
             let plan = only.plan.as_ref().map_err(|error| anyhow!(error.clone()))?;
             let newest = plan.versions.last().expect("a plan has at least one version");
-            Ok((newest.path.clone(), Some(plan.name.clone())))
+            Ok(Found {
+                path: newest.path.clone(),
+                name: Some(plan.name.clone()),
+                settings: plan.settings.clone(),
+            })
         }
         several => {
             let names: Vec<_> = several.iter().map(|model| model.name.to_string()).collect();

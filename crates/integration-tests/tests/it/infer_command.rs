@@ -306,3 +306,27 @@ fn inspect_looks_at_the_newest_version_in_a_models_folder() {
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("flowers") && ended.stderr.contains("more"), "{}", ended.stderr);
 }
+
+#[test]
+fn inspect_goes_by_a_models_own_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("flowers");
+    std::fs::create_dir_all(model.join("1")).unwrap();
+    std::fs::copy(models::iris(), model.join("1/model.onnx")).unwrap();
+    let inspect = |settings: &str| {
+        std::fs::write(model.join("config.toml"), settings).unwrap();
+        Launch::new(PROGRAM, ["inspect", "--output", "json", "--log", "error"]).arg(&model).run()
+    };
+    for (settings, batches, reason) in [
+        ("", true, "proved at load"),
+        ("[batching]\nmode = \"alone\"", false, "declared in the configuration"),
+    ] {
+        let document: Value = serde_json::from_str(&inspect(settings).stdout).unwrap();
+        assert_eq!(document["batches"], batches);
+        let found = document["batching_reason"].as_str().unwrap();
+        assert!(found.starts_with(reason), "{found}");
+    }
+    let ended = inspect("[inputs.petals]\nbatch_axis = 0");
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("the model has no input `petals`"), "{}", ended.stderr);
+}

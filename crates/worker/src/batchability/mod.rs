@@ -18,10 +18,12 @@ mod trial;
 use std::time::Duration;
 
 use inferring_backend::{ExecuteError, Run, Session};
+use inferring_repository::ModelSettings;
 use inferring_types::{Batching, Dimension, RowAxes, Tensor, TensorSpec};
 
 use crate::assembly::{Assembly, Padding};
-use crate::config::BatchingMode;
+use crate::config::{BatchingMode, WorkerConfig};
+use crate::settings::{Misfit, Serving};
 use samples::Domain;
 use trial::{Budget, Doubt, ROWS, Search, Trial};
 
@@ -54,6 +56,31 @@ pub fn prove(session: &mut dyn Session, inputs: &[TensorSpec], outputs: &[Tensor
     let (mode, axes, padding) = (BatchingMode::Auto, None, Padding::none());
     let (run_rows, examples, patience) = (1, &[][..], PATIENCE);
     Question { inputs, outputs, mode, axes, padding, run_rows, examples, patience }.answer(session)
+}
+
+/// The same for a model with settings of its own in a worker of that configuration.
+///
+/// # Errors
+/// [`Misfit`] where the settings and the model contradict each other.
+pub fn prove_by(
+    settings: &ModelSettings,
+    config: &WorkerConfig,
+    session: &mut dyn Session,
+    (inputs, outputs): (&[TensorSpec], &[TensorSpec]),
+) -> Result<Proof, Misfit> {
+    let serving = Serving::new(settings, config)?;
+    let (inputs, outputs) = serving.describe(inputs, outputs)?;
+    let question = Question {
+        inputs: &inputs,
+        outputs: &outputs,
+        mode: serving.queue.mode,
+        axes: serving.axes(&inputs, &outputs),
+        padding: serving.padding(&inputs, &outputs)?,
+        run_rows: serving.allowed_sizes.first().copied().unwrap_or(1),
+        examples: &[],
+        patience: PATIENCE,
+    };
+    Ok(question.answer(session))
 }
 
 /// A model, and what its settings say about its rows.
