@@ -103,6 +103,17 @@ batch_axis = 0
 batch_axis = 1
 """
 
+
+
+def padded(inputs, outputs):
+    """The settings of a model whose inputs and outputs are as long as their sentences."""
+    lines = ["[inputs]"]
+    lines += [f'"{name}".padding = {{ axis = 1, value = 0 }}' for name in inputs]
+    lines += ["[outputs]"]
+    lines += [f'"{name}".padded_axis = 1' for name in outputs]
+    return "\n".join(lines) + "\n"
+
+
 MINILM = RealModel("minilm", FETCHED / "minilm/minilm.onnx", sentences(), (8, 32, 100), True)
 MINILM_INT8 = RealModel(
     "minilm_int8",
@@ -110,6 +121,22 @@ MINILM_INT8 = RealModel(
     sentences("token_type_ids"),
     (8, 32, 100),
     True,
+)
+MINILM_PADDED = RealModel(
+    "minilm_padded",
+    MINILM.path,
+    sentences(),
+    (32,),
+    True,
+    padded(("input_ids", "attention_mask"), ("output", "463", "onnx::Shape_422")),
+)
+MINILM_INT8_PADDED = RealModel(
+    "minilm_int8_padded",
+    MINILM_INT8.path,
+    sentences("token_type_ids"),
+    (32,),
+    True,
+    padded(("input_ids", "attention_mask", "token_type_ids"), ("last_hidden_state",)),
 )
 MAGIKA = RealModel("magika", FETCHED / "magika/magika.onnx", beginnings_of_files, (None,), True)
 ORIENTATION = RealModel(
@@ -140,6 +167,8 @@ SILERO_SEQUENCE = RealModel(
 MODELS = (
     MINILM,
     MINILM_INT8,
+    MINILM_PADDED,
+    MINILM_INT8_PADDED,
     MAGIKA,
     ORIENTATION,
     OCR_CLS,

@@ -11,7 +11,15 @@ import pytest
 from suite import nontensor, python_api
 from suite.compare import difference, identical
 from suite.forms import FORMS, GrpcRaw, Refused, RestBinary
-from suite.real_models import MODELS, PACKAGED, SILERO, SILERO_DECLARED, SILERO_SEQUENCE
+from suite.real_models import (
+    MINILM_INT8_PADDED,
+    MINILM_PADDED,
+    MODELS,
+    PACKAGED,
+    SILERO,
+    SILERO_DECLARED,
+    SILERO_SEQUENCE,
+)
 
 from .conftest import ROWS_PER_RUN
 
@@ -124,6 +132,27 @@ def test_requests_of_several_rows_share_a_run(patient, entry, form, model, size,
     for feeds, joined in zip(many, together, strict=True):
         assert joined.parameters["batch_size"] == ROWS_PER_RUN
         assert_same(theirs(model, feeds), joined)
+
+
+@by_form
+@pytest.mark.parametrize("lengths", ((7, 9, 8, 7), (26, 34, 30, 33), (85, 113, 100, 99)), ids=str)
+@pytest.mark.parametrize("model", (MINILM_PADDED, MINILM_INT8_PADDED), ids=lambda m: m.name)
+def test_sentences_of_different_length_share_a_run_and_are_answered_as_alone(
+    patient, entry, form, model, lengths, random
+):
+    many = [model.make(random, 1, length) for length in lengths]
+    together = ask_at_once(getattr(patient, entry), form, model, many)
+    expected = [theirs(model, feeds) for feeds in many]
+    for wanted, joined in zip(expected, together, strict=True):
+        assert joined.parameters["batch_size"] == ROWS_PER_RUN
+        assert_same(wanted, joined)
+
+
+@by_form
+def test_inputs_of_one_sentence_that_differ_in_length_are_refused(prompt, entry, form, random):
+    feeds = MINILM_PADDED.make(random, 1, 9) | {"attention_mask": np.ones((1, 8), np.int64)}
+    with pytest.raises(Refused, match="must be equally long.*input_ids.*attention_mask"):
+        ask(getattr(prompt, entry), form, MINILM_PADDED, feeds)
 
 
 def tell_apart(answers):
