@@ -32,6 +32,27 @@ use crate::settings::{Misfit, Serving};
 use states::{States, Values};
 use table::{Arrival, Kept, Limits, Refused, Table};
 
+/// A request's inputs in the model's order; where it is a step of a sequence, once its turn has
+/// come, with the state that was kept for it.
+///
+/// # Errors
+/// Those of [`ModelMetadata::arrange`] and of [`Sequences::begin`]; `InvalidArgument` for a step
+/// where the model keeps no state.
+pub(crate) async fn arrange(
+    inputs: Vec<NamedTensor>,
+    step: Option<SequenceStep>,
+    model: &ModelMetadata,
+    sequences: Option<&Arc<Sequences>>,
+    deadline: Deadline,
+) -> Result<(Vec<NamedTensor>, Option<Turn>), ServiceError> {
+    let Some(step) = step else {
+        return Ok((model.arrange(inputs)?, None));
+    };
+    let sequences = sequences.ok_or_else(|| not_kept(model))?;
+    let (inputs, turn) = sequences.begin(model, step, inputs, deadline).await?;
+    Ok((inputs, Some(turn)))
+}
+
 /// The sequences of one loaded version of a model.
 pub(crate) struct Sequences {
     states: States,
@@ -67,12 +88,6 @@ impl Sequences {
         Ok(Some(Arc::new(Self { states, table: Mutex::new(Table::new(limits)) })))
     }
 
-    /// How many bytes are kept for each row of a sequence. There are never more rows than the
-    /// settings allow.
-    pub(crate) fn row_bytes(&self) -> u64 {
-        self.states.row_bytes()
-    }
-
     /// Adds the state of its sequence to a request's inputs, once it is the request's turn, and
     /// puts them in the model's order.
     ///
@@ -80,7 +95,7 @@ impl Sequences {
     /// `InvalidArgument` where the inputs do not fit the model, bring a state or have other rows
     /// than the sequence, and where the sequence is not there and does not begin; `Overloaded`
     /// where there are as many as there may be; `DeadlineExceeded` where its turn never came.
-    pub(crate) async fn begin(
+    async fn begin(
         self: &Arc<Self>,
         model: &ModelMetadata,
         step: SequenceStep,
@@ -106,8 +121,9 @@ impl Sequences {
         Ok((inputs, Turn { seat, rows, end: step.end, _turn: turn }))
     }
 
-    /// How many sequences there are now.
-    pub(crate) fn live(&self, now: Instant) -> usize {
+    /// Forgets what has been idle for too long, which every new request of a sequence does as
+    /// well; says how many there still are.
+    pub(crate) fn forget_idle(&self, now: Instant) -> usize {
         let mut table = self.table.lock();
         table.forget_idle(now);
         table.len()
@@ -214,8 +230,7 @@ impl Drop for Seat {
     }
 }
 
-/// What a client is told that asks for a sequence of a model which keeps none.
-pub(crate) fn not_kept(model: &ModelMetadata) -> ServiceError {
+fn not_kept(model: &ModelMetadata) -> ServiceError {
     ServiceError::invalid(format!(
         "model `{}` keeps no state between requests: leave `sequence_id` out and send all inputs; \
          an operator has state kept by `[[sequences.state]]` in the model's config.toml",

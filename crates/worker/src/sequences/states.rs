@@ -80,11 +80,6 @@ impl States {
         }
     }
 
-    /// How many bytes are kept for each row of a sequence.
-    pub(super) fn row_bytes(&self) -> u64 {
-        self.states.iter().map(|state| state.zeros.data().len() as u64).sum()
-    }
-
     /// How many rows a request has; 1 where its inputs have none, or are not what they should be.
     pub(super) fn rows_of(&self, inputs: &[NamedTensor]) -> u64 {
         let rows = self.rows.as_ref().and_then(|(name, axis)| {
@@ -249,7 +244,6 @@ mod tests {
     #[test]
     fn a_sequence_begins_with_zeros_for_each_of_its_rows() {
         let states = speech();
-        assert_eq!(states.row_bytes(), 2 * 3 * 4);
         assert_eq!(states.rows_of(&[tensor("sr", &[]), tensor("input", &[5, 16])]), 5);
         for rows in [1, 5] {
             let beginning: Vec<_> = states.beginning(rows).collect();

@@ -94,7 +94,7 @@ impl Fixture {
     }
 
     fn live(&self) -> usize {
-        self.sequences.live(Instant::now())
+        self.sequences.forget_idle(Instant::now())
     }
 }
 
@@ -348,4 +348,15 @@ async fn nothing_is_left_of_requests_that_were_given_up() {
         assert_eq!(f.live(), 0);
     }
     assert_eq!(Arc::strong_count(&f.sequences), 1);
+}
+
+#[tokio::test]
+async fn who_has_its_turn_waits_no_more() {
+    let f = Fixture::with(4, 1);
+    let first = f.begin(start("a"), &[0.0]).unwrap();
+    let mut second = f.arrive(step("a"), &[0.0]);
+    assert!(second.waits());
+    first.1.advance(&outputs(1.0), &[]).unwrap();
+    let _second = second.turn().unwrap();
+    assert!(f.arrive(step("a"), &[0.0]).waits(), "its place among those who wait is free");
 }
