@@ -5,18 +5,16 @@
 //! be tested to its last edge without waiting, and a simulation runs the very code that serves.
 
 mod arrivals;
-pub mod batching;
 pub mod circuit_breaker;
 mod cost;
 pub mod hash_ring;
 pub mod health;
 pub mod scheduler;
 
-pub use batching::{BatchingConfig, DispatchReason, Plan};
 pub use circuit_breaker::{BreakerConfig, CircuitBreaker, Outcome, Permit};
 pub use hash_ring::{Candidates, HashRing, RingError, RingMember};
 pub use health::{Health, HealthConfig, Transition};
-pub use scheduler::{Scheduler, SchedulerConfig};
+pub use scheduler::{DispatchReason, Scheduler, SchedulerConfig};
 
 #[cfg(test)]
 mod clock {

@@ -18,6 +18,9 @@ use crate::cost::{Class, Costs, Seconds};
 /// everybody would never learn that it is fast again.
 const TRUST: Duration = Duration::from_secs(1);
 
+/// Lanes that are asked how many of their rows go before another.
+const LANES_ASKED: usize = 16;
+
 /// Why a job is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
@@ -123,12 +126,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         }
         let class = work.class.min(self.classes.count() - 1);
         let due = self.due(work.enqueued, work.deadline);
-        let mut ahead = 0;
-        for &lane in self.lanes.active() {
-            let queues = &self.lanes.get(lane).queues;
-            ahead += queues[..class].iter().map(Queue::rows).sum::<usize>();
-            ahead += queues[class].rows_due_before(due);
-        }
+        let ahead = self.rows_ahead(class, due);
         let busy = if idle > 0 { 0.0 } else { self.runs.soonest(now) };
         let pace = self.lanes.find(&work.lane).map(|lane| &self.lanes.get(lane).pace.0);
         let Some(pace) = pace.filter(|pace| pace.rows > 0) else {
@@ -147,6 +145,18 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
                 * pressure
                 * (shared - alone).max(0.0);
         (busy + ahead / pace.throughput / instances as f64, run)
+    }
+
+    /// How many rows are due before that, or more urgent; of many lanes some speak for all.
+    fn rows_ahead(&self, class: usize, due: Instant) -> usize {
+        let (mut ahead, mut asked) = (0, 0);
+        for &lane in self.lanes.active().iter().take(LANES_ASKED) {
+            let queues = &self.lanes.get(lane).queues;
+            ahead += queues[..class].iter().map(Queue::rows).sum::<usize>();
+            ahead += queues[class].rows_due_before(due);
+            asked += self.lanes.get(lane).rows();
+        }
+        ahead * self.waiting.rows / asked.max(1)
     }
 
     /// How long the jobs that wait, and those that run, will take.

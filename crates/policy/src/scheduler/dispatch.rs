@@ -142,7 +142,7 @@ fn least_waiting(
         }
         // How long all wait, in sum: for the end of this run, and whoever is left then for the
         // rest.
-        let left = (waiting - rows) as f64 + pace.rate * time;
+        let left = waiting.saturating_sub(rows) as f64 + pace.rate * time;
         let during = (waiting as f64 + pace.rate * time / 2.0 - pace.calm) * time;
         let cost = during + pace.drain(left, expected);
         if cost <= least.0 + INDIFFERENCE * waiting as f64 * expected(1) {

@@ -140,6 +140,8 @@ pub struct Scheduler<K, J> {
     runs: Runs,
     arrivals: Arrivals,
     waiting: Waiting,
+    /// No job becomes late before.
+    late_from: Option<Instant>,
     /// When a job was last let through in doubt.
     probed_at: Option<Instant>,
     closed: bool,
@@ -157,6 +159,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
             runs: Runs::default(),
             arrivals: Arrivals::new(),
             waiting: Waiting::default(),
+            late_from: None,
             probed_at: None,
             closed: false,
             config,
@@ -283,12 +286,19 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
 
     /// Drops what is first in its queue and can no longer be done in time.
     fn drop_late(&mut self, now: Instant, late: &mut Vec<J>) {
+        if self.late_from.is_none_or(|moment| now < moment) {
+            return;
+        }
+        self.late_from = None;
         let mut index = 0;
         while let Some(&lane) = self.lanes.active().get(index) {
             for class in 0..self.classes.count() {
                 while let Some(head) = self.lanes.get(lane).queues[class].head().copied() {
                     match self.fate(head.place, now) {
-                        Fate::InTime => break,
+                        Fate::InTime => {
+                            self.watch(head.place);
+                            break;
+                        }
                         Fate::Overdue => self.postpone(head.place),
                         Fate::Late => {
                             self.dequeue(head.place);
@@ -303,6 +313,16 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
                 index += 1;
             }
         }
+    }
+
+    /// Notes when that job, the first of its queue, must be looked at again.
+    fn watch(&mut self, place: Place) {
+        let waiting = self.jobs.get(place);
+        let costs = self.costs.of(self.lanes.get(waiting.lane).cost_class);
+        let rows = self.config.run_rows(waiting.rows);
+        let run_time = seconds(costs.map_or(0.0, |costs| costs.fastest(rows)));
+        let from = waiting.due.checked_sub(run_time).unwrap_or(waiting.due);
+        self.late_from = Some(self.late_from.map_or(from, |earliest| earliest.min(from)));
     }
 
     /// Gives up the jobs that are due before that: all who wait are better off without them.
@@ -456,7 +476,8 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         if jobs.is_empty() {
             return None;
         }
-        let run_rows = self.config.run_rows(taken);
+        // There is nothing to pad a run without rows with.
+        let run_rows = if taken == 0 { 0 } else { self.config.run_rows(taken) };
         let expected = self.costs.of(cost_class).map_or(0.0, |costs| costs.expected(run_rows));
         // Where nothing is known of costs, a row is as good as another.
         self.classes.charge(class, if expected > 0.0 { expected } else { run_rows as f64 });
@@ -474,12 +495,15 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         let rows = u32::try_from(waiting.rows).unwrap_or(u32::MAX);
         let entry = Entry { due: waiting.due, place, rows };
         let (lane, class) = (waiting.lane, waiting.class);
-        let idle = self.lanes.active().iter();
-        let idle = idle.clone().all(|&lane| self.lanes.get(lane).queues[class].is_empty());
-        if idle {
+        let mut lanes = self.lanes.active().iter();
+        if lanes.all(|&lane| self.lanes.get(lane).queues[class].is_empty()) {
             self.classes.wake(class);
         }
-        self.lanes.get_mut(lane).queues[class].insert(entry);
+        let queue = &mut self.lanes.get_mut(lane).queues[class];
+        queue.insert(entry);
+        if queue.head().is_some_and(|head| head.place == place) {
+            self.watch(place);
+        }
     }
 
     fn dequeue(&mut self, place: Place) {

@@ -236,6 +236,48 @@ fn urgent_jobs_go_first_and_nobody_starves() {
 }
 
 #[test]
+fn jobs_without_rows_run_alone_and_among_others() {
+    let config = SchedulerConfig { allowed: vec![2, 4], ..SchedulerConfig::default() };
+    for costs_are_known in [false, true] {
+        let mut fixture = if costs_are_known {
+            Fixture::with_flat_costs(config.clone(), MILLISECOND)
+        } else {
+            Fixture::new(config.clone())
+        };
+        fixture.offer(Work { rows: 0, ..fixture.work(LONG) }).unwrap();
+        let batch = fixture.batch();
+        assert_eq!((batch.jobs, batch.rows, batch.run_rows), (vec![1], 0, 0));
+        fixture.scheduler.ended(batch.run, Some(MILLISECOND), fixture.now);
+        for rows in [0, 1, 0, 2] {
+            fixture.offer(Work { rows, ..fixture.work(LONG) }).unwrap();
+        }
+        let batch = fixture.batch();
+        assert_eq!((batch.jobs, batch.rows, batch.run_rows), (vec![2, 3, 4, 5], 3, 4));
+    }
+}
+
+#[test]
+fn what_was_held_back_for_others_leaves_whole() {
+    // Batches of this model save nothing: by itself it would be given single rows.
+    let config = SchedulerConfig {
+        rows_max: 4,
+        rows_enough: 2,
+        dispatch_when_idle: false,
+        ..SchedulerConfig::default()
+    };
+    let mut fixture = Fixture::new(config);
+    for rows in [1, 2, 4] {
+        for _ in 0..3 {
+            fixture.scheduler.learn(4, rows, rows as u32 * MILLISECOND, fixture.now);
+        }
+    }
+    fixture.offer(fixture.work(LONG)).unwrap();
+    assert!(matches!(fixture.next().step, Step::WaitUntil(_)));
+    fixture.offer(fixture.work(LONG)).unwrap();
+    assert_eq!(fixture.batch().jobs, [1, 2]);
+}
+
+#[test]
 fn runs_have_an_allowed_size() {
     let config = SchedulerConfig { allowed: vec![1, 4, 8], ..SchedulerConfig::default() };
     let mut fixture = Fixture::new(config);

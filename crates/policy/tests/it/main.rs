@@ -8,8 +8,10 @@
 
 mod breaker_model;
 mod breaker_threads;
+mod goodput;
 mod ring_movement;
 mod ring_peers;
+mod scheduler_model;
 
 use std::time::Instant;
 
