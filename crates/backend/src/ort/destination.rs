@@ -26,9 +26,11 @@ use ort::sys;
 use super::tensor::Value;
 use crate::ExecuteError;
 
-/// How many bytes an output must have to be worth it. Smaller ones are copied in less time than
-/// it takes to make a value for them.
-const WORTH_IT: usize = 32 << 10;
+/// How many bytes an output must have to be worth it. A run of one cheap operator took 2.2 µs of CPU
+/// time either way with an output of 4 KiB, 4.8 and 3.2 µs with one of 32 KiB, 23 and 17 µs for each
+/// of four rows of 256 KiB; and the peak memory of a process with outputs of 16 MiB went from 223 to
+/// 103 MiB.
+const WORTH_IT: usize = 16 << 10;
 
 /// As the engine aligns what it allocates itself.
 const ALIGNMENT: usize = 64;
