@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use inferring_types::{
-    Batching, Blame, Deadline, ErrorKind, ModelMetadata, NamedTensor, RowAxes, SequenceId,
-    SequenceStep, ServiceError, TensorName, TensorSpec,
+    Batching, Blame, Deadline, ErrorKind, ModelMetadata, NamedTensor, SequenceId, SequenceStep,
+    ServiceError, TensorName, TensorSpec,
 };
 use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
