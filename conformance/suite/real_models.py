@@ -104,7 +104,6 @@ batch_axis = 1
 """
 
 
-
 def padded(inputs, outputs):
     """The settings of a model whose inputs and outputs are as long as their sentences."""
     lines = ["[inputs]"]

@@ -151,7 +151,7 @@ def test_sentences_of_different_length_share_a_run_and_are_answered_as_alone(
 @by_form
 def test_inputs_of_one_sentence_that_differ_in_length_are_refused(prompt, entry, form, random):
     feeds = MINILM_PADDED.make(random, 1, 9) | {"attention_mask": np.ones((1, 8), np.int64)}
-    with pytest.raises(Refused, match="must be equally long.*input_ids.*attention_mask"):
+    with pytest.raises(Refused, match=r"must be equally long.*input_ids.*attention_mask"):
         ask(getattr(prompt, entry), form, MINILM_PADDED, feeds)
 
 

@@ -3,7 +3,10 @@
 use super::*;
 use crate::assembly::PaddedInput;
 
-struct Model(fn(rows: &[Row<'_>]) -> Result<Vec<Vec<f32>>, ExecuteError>);
+struct Model(fn(rows: &[Row<'_>]) -> Result<Answers, ExecuteError>);
+
+/// Row by row.
+type Answers = Vec<Vec<f32>>;
 
 /// One row of the inputs.
 struct Row<'a> {
@@ -28,7 +31,7 @@ impl Session for Model {
 }
 
 /// Each id, and the mean of those that the mask leaves.
-fn masked_mean(rows: &[Row<'_>]) -> Vec<Vec<f32>> {
+fn masked_mean(rows: &[Row<'_>]) -> Answers {
     let answer = |row: &Row<'_>| {
         let left = row.ids.iter().zip(row.mask).filter(|(_, mask)| **mask != 0);
         let mean = left.clone().map(|(id, _)| *id as f32).sum::<f32>() / left.count() as f32;
