@@ -19,7 +19,6 @@ mod party;
 mod registry;
 mod repository;
 mod rows;
-#[expect(dead_code, reason = "requests do not come here yet")]
 mod sequences;
 mod settings;
 mod statistics;

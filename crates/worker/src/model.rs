@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use inferring_repository::{ModelPlan, StateSettings, VersionPlan};
 use inferring_types::{
@@ -55,6 +55,11 @@ impl Model {
     }
 
     pub(crate) fn status(&self) -> ModelStatus {
+        // Asked for again and again, by gateways and for metrics: where no request comes any more,
+        // what has idled out is forgotten here.
+        if let Some(sequences) = &self.executor.sequences {
+            sequences.forget_idle(Instant::now());
+        }
         ModelStatus {
             metadata: self.metadata.clone(),
             device: self.executor.device.clone(),

@@ -25,15 +25,16 @@ use loom::future::block_on;
 use loom::sync::Mutex;
 use loom::thread;
 
-use crate::flight::{Flight, Seat};
+use crate::flight::{Flight, Seat, Urgency};
 use crate::party::Party;
 
-fn later() -> Deadline {
-    Deadline::after(Instant::now(), Duration::from_secs(3600))
+fn later() -> Urgency {
+    let deadline = Deadline::after(Instant::now(), Duration::from_secs(3600));
+    Urgency { class: 0, deadline }
 }
 
 fn flight() -> (Arc<Flight<u32>>, Seat<u32>) {
-    let flight = Arc::new(Flight::new());
+    let flight = Arc::new(Flight::new(later()));
     let seat = flight.join(later()).unwrap();
     (flight, seat)
 }

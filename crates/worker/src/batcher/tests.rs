@@ -8,7 +8,7 @@ use inferring_types::{
 
 use super::*;
 use crate::assembly::Padding;
-use crate::cache::{Lookup, ResultCache, Sharing, Tenant, Ticket, Urgency};
+use crate::cache::{Company, Lookup, ResultCache, Sharing, Tenant, Ticket, Urgency};
 use crate::config::CacheConfig;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -244,8 +244,10 @@ async fn a_job_that_is_late_for_the_first_is_in_time_for_who_joined() {
     let tenant = Tenant::new(Sharing::InFlight);
     let accepted = Instant::now();
     let [soon, later] = [Duration::from_millis(1), LONG].map(|t| Deadline::after(accepted, t));
-    let look_up =
-        |deadline| fixture.cache.get_or_lead(tenant, key, Urgency { class: 0, deadline }, accepted);
+    let look_up = |deadline| {
+        let urgency = Urgency { class: 0, deadline };
+        fixture.cache.get_or_lead(Company::Any, tenant, key, urgency, accepted)
+    };
     let Lookup::Lead(_first, leader) = look_up(soon) else { panic!("it is new") };
     let Lookup::Join(_second, _) = look_up(later) else { panic!("it is led") };
     let order = Order { accepted, deadline: soon, class: 0 };

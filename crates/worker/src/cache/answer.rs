@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use inferring_types::{NamedTensor, RowAxes};
+use inferring_types::NamedTensor;
 
 use crate::rows;
+
+/// For each output the axis along which its rows lie; `None` where it has none.
+pub(crate) type OutputAxes = [Option<usize>];
 
 /// A computed answer, with what computing it took. Shared by everybody who asked for it.
 #[derive(Debug)]
@@ -34,9 +37,9 @@ impl Answer {
 
     /// The answers of its `count` rows, each with its own copy of the data: a row that is kept
     /// must not hold the memory of all. `None` where an output has not as many rows.
-    pub(super) fn rows(&self, axes: &RowAxes, count: usize) -> Option<Vec<Arc<Self>>> {
+    pub(super) fn rows(&self, axes: &OutputAxes, count: usize) -> Option<Vec<Arc<Self>>> {
         let mut by_output = Vec::with_capacity(self.outputs.len());
-        for (output, axis) in self.outputs.iter().zip(&axes.outputs) {
+        for (output, axis) in self.outputs.iter().zip(axes) {
             let parts = match axis {
                 Some(axis) => rows::split(&output.tensor, *axis, &vec![1; count])?,
                 None => vec![output.tensor.clone(); count],

@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use inferring_policy::scheduler::JobId;
 use inferring_types::Deadline;
 use smallvec::SmallVec;
 
@@ -22,7 +23,20 @@ pub(crate) struct Flight<O> {
     state: Mutex<State<O>>,
 }
 
+/// How urgent a computation is to somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Urgency {
+    /// The priority class; 0 is the most urgent.
+    pub(crate) class: usize,
+    /// After which the answer is of no use.
+    pub(crate) deadline: Deadline,
+}
+
 struct State<O> {
+    /// To whoever it was most urgent so far.
+    urgency: Urgency,
+    /// By which it is known in the queue, from a moment after it was queued on.
+    job: Option<JobId>,
     /// A place for each who waits, and places that were left and may be taken again: clients
     /// that come and go must not grow a flight that takes long to land.
     seats: SmallVec<[Option<Waiter>; 1]>,
@@ -42,8 +56,11 @@ struct Waiter {
 }
 
 impl<O> Flight<O> {
-    pub(crate) fn new() -> Self {
+    /// A computation that is so urgent to whoever asks first.
+    pub(crate) fn new(urgency: Urgency) -> Self {
         let state = State {
+            urgency,
+            job: None,
             seats: SmallVec::new(),
             vacant: Vec::new(),
             party: None,
@@ -55,7 +72,7 @@ impl<O> Flight<O> {
 
     /// Adds a waiter. `None` where that is too late: all others have left, and the run is being
     /// ended.
-    pub(crate) fn join(self: &Arc<Self>, deadline: Deadline) -> Option<Seat<O>> {
+    pub(crate) fn join(self: &Arc<Self>, urgency: Urgency) -> Option<Seat<O>> {
         let mut state = self.lock();
         if state.has_left {
             let party = state.party.as_ref().expect("what has left it had joined");
@@ -64,7 +81,9 @@ impl<O> Flight<O> {
             }
             state.has_left = false;
         }
-        let waiter = Some(Waiter { deadline, waker: None });
+        let is_hurried = state.raise(urgency);
+        let hurried = if is_hurried { state.job } else { None };
+        let waiter = Some(Waiter { deadline: urgency.deadline, waker: None });
         let place = match state.vacant.pop() {
             Some(place) => {
                 state.seats[place] = waiter;
@@ -76,7 +95,15 @@ impl<O> Flight<O> {
             }
         };
         drop(state);
-        Some(Seat { flight: self.clone(), place, is_over: false })
+        Some(Seat { flight: self.clone(), place, hurried, is_over: false })
+    }
+
+    /// It waits in the queue under this name. Where it has become more urgent since it was led,
+    /// says how urgent.
+    pub(crate) fn queued(&self, job: JobId, led: Urgency) -> Option<Urgency> {
+        let mut state = self.lock();
+        state.job = Some(job);
+        (state.urgency != led).then_some(state.urgency)
     }
 
     /// From here on it is computed in the run of `party`, of which it is a member, and no longer
@@ -124,6 +151,14 @@ impl<O> Flight<O> {
 }
 
 impl<O> State<O> {
+    /// Whether it is more urgent than to anybody before.
+    fn raise(&mut self, urgency: Urgency) -> bool {
+        let before = self.urgency;
+        self.urgency.class = before.class.min(urgency.class);
+        self.urgency.deadline = before.deadline.min(urgency.deadline);
+        self.urgency != before
+    }
+
     fn waiters(&self) -> impl Iterator<Item = &Waiter> {
         self.seats.iter().flatten()
     }
@@ -145,17 +180,20 @@ impl<O> Flight<O> {
 pub(crate) struct Seat<O> {
     flight: Arc<Flight<O>>,
     place: usize,
+    hurried: Option<JobId>,
     /// Whether the outcome was taken.
     is_over: bool,
 }
 
 impl<O> Seat<O> {
-    /// The outcome, once it is known.
-    pub(crate) async fn wait(self) -> O
-    where
-        O: Clone,
-    {
-        self.await
+    /// The job that waits in the queue and is more urgent to this waiter than to those before.
+    pub(crate) fn hurried(&self) -> Option<JobId> {
+        self.hurried
+    }
+
+    /// See [`Flight::queued`].
+    pub(crate) fn queued(&self, job: JobId, led: Urgency) -> Option<Urgency> {
+        self.flight.queued(job, led)
     }
 
     /// Whether it waits for this flight.

@@ -3,21 +3,59 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use inferring_types::{ContentDigest, Deadline, RowAxes, ServiceError};
+use inferring_types::{ContentDigest, Deadline, ErrorKind, ServiceError};
 use smallvec::SmallVec;
 
 use super::flight::{Flight, Seat};
-use super::{Answer, ResultCache, TenantId};
+use super::store::Keeper;
+use super::{Answer, OutputAxes, ResultCache};
 use crate::party::Party;
 
 /// What all who wait for a computation are told.
-pub(crate) type Outcome = Result<Arc<Answer>, ServiceError>;
+pub(crate) type Outcome = Result<Landed, Failure>;
+
+/// An answer, to as many keys as it was computed for.
+#[derive(Debug, Clone)]
+pub(crate) struct Landed {
+    pub(crate) answer: Arc<Answer>,
+    /// Each key's part of it is one row where there are several.
+    pub(crate) parts: usize,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) error: ServiceError,
+    /// How many keys it was to be computed for.
+    parts: usize,
+}
+
+impl Failure {
+    /// Whether the failure may be none of somebody who asked for so many of the parts: it came
+    /// about on the way and not by the model, or by rows that others asked for.
+    pub(crate) fn is_anothers(&self, asked: usize) -> bool {
+        match self.error.kind() {
+            ErrorKind::Overloaded | ErrorKind::Unavailable | ErrorKind::DeadlineExceeded => true,
+            _ => asked < self.parts,
+        }
+    }
+}
 
 /// A computation of answers.
 pub(super) type AnswerFlight = Flight<Outcome>;
 
 /// Waits for the answer of a computation.
 pub(crate) type Ticket = Seat<Outcome>;
+
+impl Ticket {
+    /// The answer to all of what is computed, once it is there.
+    pub(crate) async fn wait(self) -> Result<Arc<Answer>, ServiceError> {
+        match self.await {
+            Ok(landed) => Ok(landed.answer),
+            Err(failure) => Err(failure.error),
+        }
+    }
+}
 
 /// Under which others find a computation: a key for each of its rows, or one for all of it.
 pub(super) type Keys = SmallVec<[ContentDigest; 1]>;
@@ -26,24 +64,24 @@ pub(super) type Keys = SmallVec<[ContentDigest; 1]>;
 pub(crate) struct Leader {
     cache: Arc<ResultCache>,
     pub(super) keys: Keys,
-    /// Where the rows of outputs lie, where there is a key for each row.
-    pub(super) axes: Option<Arc<RowAxes>>,
+    /// Where there is a key for each row.
+    pub(super) axes: Option<Arc<OutputAxes>>,
     /// Who keeps the answer; nobody where `None`.
-    keeper: Option<TenantId>,
+    keeper: Option<Keeper>,
     flight: Option<Arc<AnswerFlight>>,
 }
 
 impl Leader {
     pub(super) fn new(
         cache: Arc<ResultCache>,
-        keeper: Option<TenantId>,
+        keeper: Option<Keeper>,
         flight: Arc<AnswerFlight>,
     ) -> Self {
         Self { cache, keys: Keys::new(), axes: None, keeper, flight: Some(flight) }
     }
 
     /// Ends the flight. An answer is kept, an error is not.
-    pub(crate) fn complete(mut self, outcome: Outcome) {
+    pub(crate) fn complete(mut self, outcome: Result<Arc<Answer>, ServiceError>) {
         if let Some(flight) = self.flight.take() {
             self.land(&flight, outcome);
         }
@@ -72,20 +110,29 @@ impl Leader {
             return true;
         }
         if let Some(flight) = self.flight.take() {
-            flight.land(Err(ServiceError::deadline_exceeded(
+            let error = ServiceError::deadline_exceeded(
                 "the deadline passed while the request waited for an instance",
-            )));
+            );
+            flight.land(self.outcome(Err(error)));
         }
         false
     }
 
-    fn land(&self, flight: &Arc<AnswerFlight>, outcome: Outcome) {
-        let kept = match (&outcome, self.keeper) {
+    fn land(&self, flight: &Arc<AnswerFlight>, answer: Result<Arc<Answer>, ServiceError>) {
+        let kept = match (&answer, self.keeper) {
             (Ok(answer), Some(keeper)) => self.parts(answer).map(|parts| (keeper, parts)),
             _ => None,
         };
         self.cache.withdraw(&self.keys, flight, kept);
-        flight.land(outcome);
+        flight.land(self.outcome(answer));
+    }
+
+    fn outcome(&self, answer: Result<Arc<Answer>, ServiceError>) -> Outcome {
+        let parts = self.keys.len().max(1);
+        match answer {
+            Ok(answer) => Ok(Landed { answer, parts }),
+            Err(error) => Err(Failure { error, parts }),
+        }
     }
 
     /// What is kept of an answer: one for each key. `None` where the answer does not come apart.

@@ -7,6 +7,7 @@
 mod answer;
 mod flight;
 mod leader;
+mod lookup;
 mod store;
 mod tenant;
 
@@ -17,29 +18,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use inferring_types::{CacheStatus, ContentDigest, Deadline};
+use inferring_types::{CacheStatus, ContentDigest};
 use parking_lot::Mutex;
 
-pub(crate) use answer::Answer;
-use flight::Flight;
+pub(crate) use answer::{Answer, OutputAxes};
+pub(crate) use flight::Urgency;
 use leader::AnswerFlight;
-pub(crate) use leader::{Leader, Ticket};
-use store::Store;
+pub(crate) use leader::{Landed, Leader, Ticket};
+pub(crate) use lookup::{Awaited, Company, Found, Jobs, Led, Lookup, Row, Source};
+use store::{Keeper, Store};
 use tenant::TenantId;
 pub(crate) use tenant::{Sharing, Tenant};
 
 use crate::config::CacheConfig;
-
-/// What became of a look-up.
-pub(crate) enum Lookup {
-    /// The answer was kept.
-    Hit(Arc<Answer>),
-    /// An equal request is being computed; the ticket waits for it.
-    Join(Ticket),
-    /// Nobody has it: the caller hands the leader to whoever computes it, and waits like all
-    /// others.
-    Lead(Ticket, Leader),
-}
 
 /// The result cache of a worker, over all its models.
 pub(crate) struct ResultCache {
@@ -51,7 +42,13 @@ pub(crate) struct ResultCache {
 
 struct State {
     store: Store,
-    flights: HashMap<ContentDigest, Arc<AnswerFlight>, DigestHasherBuilder>,
+    flights: HashMap<ContentDigest, Place, DigestHasherBuilder>,
+}
+
+/// Where something is being computed.
+struct Place {
+    flight: Arc<AnswerFlight>,
+    row: Row,
 }
 
 impl ResultCache {
@@ -64,49 +61,6 @@ impl ResultCache {
         })
     }
 
-    /// Finds the answer for `key`, joins its computation, or makes the caller its leader.
-    ///
-    /// The key covers all that an answer depends on, so tenants that are loaded from equal files
-    /// in equal ways may find each other's.
-    pub(crate) fn get_or_lead(
-        self: &Arc<Self>,
-        tenant: Tenant,
-        key: ContentDigest,
-        deadline: Deadline,
-        now: Instant,
-    ) -> Lookup {
-        debug_assert_ne!(tenant.sharing(), Sharing::Nothing);
-        let keeps = tenant.sharing() == Sharing::Kept;
-        let mut state = self.state.lock();
-        if keeps && let Some(answer) = state.store.get(&key, now) {
-            drop(state);
-            self.hits.fetch_add(1, Ordering::Relaxed);
-            return Lookup::Hit(answer);
-        }
-        let place = state.flights.entry(key);
-        if let Entry::Occupied(flight) = &place
-            && let Some(ticket) = flight.get().join(deadline)
-        {
-            drop(state);
-            self.joined.fetch_add(1, Ordering::Relaxed);
-            return Lookup::Join(ticket);
-        }
-        let (flight, ticket) = lead(deadline);
-        place.insert_entry(flight.clone());
-        drop(state);
-        self.misses.fetch_add(1, Ordering::Relaxed);
-        let mut leader = Leader::new(self.clone(), keeps.then_some(tenant.id()), flight);
-        leader.keys.push(key);
-        Lookup::Lead(ticket, leader)
-    }
-
-    /// Leads a computation whose answer is for the caller alone.
-    pub(crate) fn lead_alone(self: &Arc<Self>, deadline: Deadline) -> (Ticket, Leader) {
-        let (flight, ticket) = lead(deadline);
-        self.misses.fetch_add(1, Ordering::Relaxed);
-        (ticket, Leader::new(self.clone(), None, flight))
-    }
-
     /// Drops what is kept of a tenant's answers. What it computes from now on is kept again, so
     /// this is called once more when it has ended.
     pub(crate) fn forget(&self, tenant: Tenant) {
@@ -115,7 +69,13 @@ impl ResultCache {
         drop(forgotten);
     }
 
+    /// How it is doing now: what is too old is gone before it is counted.
     pub(crate) fn status(&self) -> CacheStatus {
+        const AT_ONCE: usize = 256;
+        let mut freed = Vec::new();
+        while self.state.lock().store.remove_expired(Instant::now(), AT_ONCE, &mut freed) {
+            freed.clear();
+        }
         let state = self.state.lock();
         CacheStatus {
             hits: self.hits.load(Ordering::Relaxed),
@@ -131,20 +91,24 @@ impl ResultCache {
         &self,
         keys: &[ContentDigest],
         flight: &Arc<AnswerFlight>,
-        kept: Option<(TenantId, Vec<Arc<Answer>>)>,
+        kept: Option<(Keeper, Vec<Arc<Answer>>)>,
     ) {
         if keys.is_empty() {
             return;
         }
         let now = Instant::now();
+        let mut freed = Vec::new();
         let mut state = self.state.lock();
         state.withdraw(keys, flight);
         if let Some((keeper, answers)) = kept {
             for (key, answer) in keys.iter().zip(answers) {
                 let weight = answer.weight();
-                state.store.insert(*key, keeper, answer, weight, now);
+                state.store.insert(*key, keeper, answer, weight, now, &mut freed);
             }
         }
+        drop(state);
+        // Outside of the lock, as everything that gives memory back.
+        drop(freed);
     }
 
     /// The same where nobody waits for the flight any more whose deadline has not passed; says
@@ -172,19 +136,12 @@ impl State {
     fn withdraw(&mut self, keys: &[ContentDigest], flight: &Arc<AnswerFlight>) {
         for key in keys {
             if let Entry::Occupied(place) = self.flights.entry(*key)
-                && Arc::ptr_eq(place.get(), flight)
+                && Arc::ptr_eq(&place.get().flight, flight)
             {
                 place.remove();
             }
         }
     }
-}
-
-/// A new flight and the ticket of whoever asked first.
-fn lead(deadline: Deadline) -> (Arc<AnswerFlight>, Ticket) {
-    let flight = Arc::new(Flight::new());
-    let ticket = flight.join(deadline).expect("a flight that nobody has left");
-    (flight, ticket)
 }
 
 /// Digests are uniformly random already: eight of their bytes are a hash.
@@ -211,7 +168,7 @@ impl Hasher for DigestHasher {
 mod tests {
     use std::time::Duration;
 
-    use inferring_types::{ErrorKind, NamedTensor, ServiceError, Tensor};
+    use inferring_types::{Deadline, ErrorKind, NamedTensor, ServiceError, Tensor};
 
     use super::*;
 
@@ -233,20 +190,20 @@ mod tests {
         Tenant::new(Sharing::Kept)
     }
 
-    fn soon() -> Deadline {
-        Deadline::after(Instant::now(), Duration::from_secs(60))
+    fn soon() -> Urgency {
+        Urgency { class: 0, deadline: Deadline::after(Instant::now(), Duration::from_secs(60)) }
     }
 
     fn lead(cache: &Arc<ResultCache>, key: ContentDigest) -> (Ticket, Leader) {
-        match cache.get_or_lead(kept(), key, soon(), Instant::now()) {
+        match cache.get_or_lead(Company::Any, kept(), key, soon(), Instant::now()) {
             Lookup::Lead(ticket, leader) => (ticket, leader),
             _ => panic!("expected to lead"),
         }
     }
 
     fn join(cache: &Arc<ResultCache>, key: ContentDigest) -> Ticket {
-        match cache.get_or_lead(kept(), key, soon(), Instant::now()) {
-            Lookup::Join(ticket) => ticket,
+        match cache.get_or_lead(Company::Any, kept(), key, soon(), Instant::now()) {
+            Lookup::Join(ticket, None) => ticket,
             _ => panic!("expected to join"),
         }
     }
@@ -257,11 +214,14 @@ mod tests {
         let (first, leader) = lead(&cache, key);
         let others: Vec<_> = (0..9).map(|_| join(&cache, key)).collect();
         leader.complete(Ok(answer(1.0)));
-        let expected = first.await.unwrap();
+        let expected = first.wait().await.unwrap();
         for other in others {
-            assert!(Arc::ptr_eq(&other.await.unwrap(), &expected));
+            assert!(Arc::ptr_eq(&other.wait().await.unwrap(), &expected));
         }
-        assert!(matches!(cache.get_or_lead(kept(), key, soon(), Instant::now()), Lookup::Hit(_)));
+        assert!(matches!(
+            cache.get_or_lead(Company::Any, kept(), key, soon(), Instant::now()),
+            Lookup::Hit(_)
+        ));
         let status = cache.status();
         assert_eq!((status.hits, status.joined, status.misses), (1, 9, 1));
     }
@@ -274,7 +234,7 @@ mod tests {
         drop(first);
         assert!(leader.is_wanted_or_ends(Instant::now()));
         leader.complete(Ok(answer(1.0)));
-        assert!(other.await.is_ok());
+        assert!(other.wait().await.is_ok());
     }
 
     #[tokio::test]
@@ -283,7 +243,7 @@ mod tests {
         let (first, leader) = lead(&cache, key);
         let other = join(&cache, key);
         leader.complete(Err(ServiceError::failed("broken")));
-        assert!(first.await.is_err() && other.await.is_err());
+        assert!(first.wait().await.is_err() && other.wait().await.is_err());
         lead(&cache, key);
     }
 
@@ -292,7 +252,7 @@ mod tests {
         let (cache, key) = (cache(), ContentDigest::of(b"k"));
         let (first, leader) = lead(&cache, key);
         drop(leader);
-        assert!(first.await.unwrap_err().is_retryable());
+        assert!(first.wait().await.unwrap_err().is_retryable());
         lead(&cache, key);
     }
 
@@ -308,22 +268,26 @@ mod tests {
     #[tokio::test]
     async fn work_is_wanted_until_the_last_deadline_of_those_who_wait() {
         let (cache, key, now) = (cache(), ContentDigest::of(b"k"), Instant::now());
-        let after = |seconds| Deadline::after(now, Duration::from_secs(seconds));
-        let at = |seconds| after(seconds).at();
-        let Lookup::Lead(first, mut leader) = cache.get_or_lead(kept(), key, after(1), now) else {
+        let deadline = |seconds| Deadline::after(now, Duration::from_secs(seconds));
+        let after = |seconds| Urgency { class: 0, deadline: deadline(seconds) };
+        let at = |seconds| deadline(seconds).at();
+        let Lookup::Lead(first, mut leader) =
+            cache.get_or_lead(Company::Any, kept(), key, after(1), now)
+        else {
             panic!("the key is new");
         };
-        let [second, last] =
-            [5, 9].map(|seconds| match cache.get_or_lead(kept(), key, after(seconds), now) {
-                Lookup::Join(ticket) => ticket,
+        let [second, last] = [5, 9].map(|seconds| {
+            match cache.get_or_lead(Company::Any, kept(), key, after(seconds), now) {
+                Lookup::Join(ticket, None) => ticket,
                 _ => panic!("the key is led"),
-            });
+            }
+        });
         assert!(leader.is_wanted_or_ends(at(8)), "the last one still waits");
         drop(last);
         assert!(leader.is_wanted_or_ends(at(4)), "the second one still waits");
         assert!(!leader.is_wanted_or_ends(at(5)));
         for ticket in [first, second] {
-            let error = ticket.await.unwrap_err();
+            let error = ticket.wait().await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
         }
         lead(&cache, key);
@@ -335,11 +299,11 @@ mod tests {
         let (first, leader) = lead(&cache, key);
         let others: Vec<_> = (0..20).map(|_| join(&cache, key)).collect();
         (0..10_000).for_each(|_| drop(join(&cache, key)));
-        let flight = cache.state.lock().flights[&key].clone();
+        let flight = cache.state.lock().flights[&key].flight.clone();
         assert!(flight.seats() < 100, "{}", flight.seats());
         leader.complete(Ok(answer(1.0)));
         for ticket in others.into_iter().chain([first]) {
-            assert!(ticket.await.is_ok());
+            assert!(ticket.wait().await.is_ok());
         }
     }
 
@@ -349,16 +313,17 @@ mod tests {
         let passing = Tenant::new(Sharing::InFlight);
         for _ in 0..2 {
             let Lookup::Lead(first, leader) =
-                cache.get_or_lead(passing, key, soon(), Instant::now())
+                cache.get_or_lead(Company::Any, passing, key, soon(), Instant::now())
             else {
                 panic!("expected to lead");
             };
-            let Lookup::Join(second) = cache.get_or_lead(passing, key, soon(), Instant::now())
+            let Lookup::Join(second, None) =
+                cache.get_or_lead(Company::Any, passing, key, soon(), Instant::now())
             else {
                 panic!("expected to join");
             };
             leader.complete(Ok(answer(1.0)));
-            assert!(first.await.is_ok() && second.await.is_ok());
+            assert!(first.wait().await.is_ok() && second.wait().await.is_ok());
         }
         assert_eq!(cache.status().entries, 0);
     }
@@ -369,7 +334,7 @@ mod tests {
         let (first, leader) = cache.lead_alone(soon());
         let (second, mut abandoned) = cache.lead_alone(soon());
         leader.complete(Ok(answer(1.0)));
-        assert!(first.await.is_ok());
+        assert!(first.wait().await.is_ok());
         drop(second);
         assert!(!abandoned.is_wanted_or_ends(Instant::now()));
         assert_eq!(cache.status().entries, 0);
@@ -382,7 +347,8 @@ mod tests {
         for number in 0..20u8 {
             let tenant = if number % 2 == 0 { gone } else { stays };
             let key = ContentDigest::of(&[number]);
-            let Lookup::Lead(_, leader) = cache.get_or_lead(tenant, key, soon(), Instant::now())
+            let Lookup::Lead(_, leader) =
+                cache.get_or_lead(Company::Any, tenant, key, soon(), Instant::now())
             else {
                 panic!("expected to lead");
             };
@@ -395,8 +361,10 @@ mod tests {
         assert_eq!(after.bytes * 2, before.bytes);
         for number in 0..20u8 {
             let key = ContentDigest::of(&[number]);
-            let kept =
-                matches!(cache.get_or_lead(stays, key, soon(), Instant::now()), Lookup::Hit(_));
+            let kept = matches!(
+                cache.get_or_lead(Company::Any, stays, key, soon(), Instant::now()),
+                Lookup::Hit(_)
+            );
             assert_eq!(kept, number % 2 == 1);
         }
     }

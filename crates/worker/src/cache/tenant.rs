@@ -1,6 +1,10 @@
 //! Whose answers are kept.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::store::Keeper;
+use crate::settings::Keeping;
 
 /// One loaded version of a model, as the cache knows it: whose answers they are, and what may
 /// become of them.
@@ -8,10 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct Tenant {
     id: TenantId,
     sharing: Sharing,
+    keeping: Option<Keeping>,
 }
 
 /// Tells the loaded versions of this process apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct TenantId(pub(super) u64);
 
 /// Which requests may be given one answer.
@@ -29,7 +34,14 @@ impl Tenant {
     /// A new tenant.
     pub(crate) fn new(sharing: Sharing) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self { id: TenantId(NEXT.fetch_add(1, Ordering::Relaxed)), sharing }
+        Self { id: TenantId(NEXT.fetch_add(1, Ordering::Relaxed)), sharing, keeping: None }
+    }
+
+    /// The same tenant, whose answers are kept in this way; by default for ever, with no bound but
+    /// the cache's.
+    #[must_use]
+    pub(crate) fn keeping(self, keeping: Option<Keeping>) -> Self {
+        Self { keeping, ..self }
     }
 
     /// Which of its requests may be given one answer.
@@ -39,5 +51,20 @@ impl Tenant {
 
     pub(super) fn id(self) -> TenantId {
         self.id
+    }
+
+    /// How long its answers stay good; for ever where absent.
+    pub(super) fn time_to_live(self) -> Option<Duration> {
+        self.keeping.and_then(|keeping| keeping.time_to_live)
+    }
+
+    /// By whom its answers are kept, where they are.
+    pub(super) fn keeper(self) -> Option<Keeper> {
+        let keeper = Keeper {
+            tenant: self.id,
+            time_to_live: self.time_to_live(),
+            bytes_max: self.keeping.map(|keeping| keeping.bytes),
+        };
+        (self.sharing == Sharing::Kept).then_some(keeper)
     }
 }

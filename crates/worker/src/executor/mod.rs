@@ -28,6 +28,7 @@ use crate::assembly::Assembly;
 use crate::batchability::{self, Question};
 use crate::batcher::Batcher;
 use crate::cache::Tenant;
+use crate::sequences::Sequences;
 use crate::settings::{Misfit, Serving};
 use crate::statistics::Statistics;
 use crate::threads::Threads;
@@ -40,6 +41,8 @@ pub(crate) struct Executor {
     pub(crate) batcher: Arc<Batcher>,
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) tenant: Tenant,
+    /// Of a model whose state is kept between requests.
+    pub(crate) sequences: Option<Arc<Sequences>>,
     pub(crate) device: DeviceStatus,
     /// By which settings it was loaded.
     pub(crate) serving: Arc<Serving>,
@@ -132,6 +135,7 @@ impl Executor {
         .answer(&mut *first.session);
         log_load(name, version, &first, &proof.batching);
         let assembly = proof.assembly();
+        let sequences = Sequences::of_model(serving, &inputs, &outputs, &proof.batching)?;
         let spares = Spares::new(house.backend, version.path.clone(), &serving.load, &first);
         let device = first.device;
         let description = Description {
@@ -146,13 +150,15 @@ impl Executor {
             sessions.push(spares.session()?);
         }
         let scheduler = serving.scheduler(assembly.joins_rows(), sessions.len());
-        let tenant = Tenant::new(serving.sharing(first.deterministic));
+        let sharing = serving.sharing(first.deterministic);
+        let tenant = Tenant::new(sharing).keeping(serving.keeping);
         let key_prefix = key_prefix(&description, &assembly, &device, serving);
         let batcher = Batcher::new(scheduler, assembly);
         let executor = Self {
             batcher: Arc::new(batcher),
             statistics: Arc::new(Statistics::new(name.clone(), version.version.clone())),
             tenant,
+            sequences,
             key_prefix,
             device,
             serving: serving.clone(),

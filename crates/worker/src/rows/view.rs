@@ -191,7 +191,7 @@ mod tests {
             seed in any::<u64>(),
         ) {
             let axis = axis.index(sizes.len());
-            let shape = rows::with_size(&Shape::new(sizes), axis, count as u64);
+            let shape = with_size(&Shape::new(sizes), axis, count as u64);
             let mut random = fastrand::Rng::with_seed(seed);
             let tensor = if is_text { texts } else { numbers }(shape, &mut random);
             let view = Rows::of(&tensor, axis).unwrap();

@@ -45,7 +45,7 @@ async fn no_rows_are_answered_with_no_rows_alone_and_among_others() {
     assert_eq!(values(&empty), [0.0; 0]);
     assert_eq!(empty.unwrap().outputs[0].tensor.shape(), &[0, 4].into());
 
-    let fixture = Fixture::of_equal_runs(&FakeBackend::new(), &WorkerConfig::default());
+    let fixture = Fixture::eager(&FakeBackend::new(), &WorkerConfig::default());
     let busy = fixture.occupy();
     let others = [row(1.0), nothing(), row(2.0)].map(|request| fixture.begin(request));
     fixture.engine.release();

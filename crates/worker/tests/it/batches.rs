@@ -18,7 +18,7 @@ fn size_max(size_max: usize) -> QueueConfig {
 
 #[tokio::test]
 async fn requests_gather_while_the_instance_is_busy_and_leave_together() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::eager(&FakeBackend::new(), &WorkerConfig::default());
     let busy = fixture.occupy();
     let answers: Vec<_> = (0..5u8).map(|n| fixture.begin(row(f32::from(n)))).collect();
     assert_eq!(fixture.status().await.batches.queued, 5);
@@ -38,7 +38,7 @@ async fn requests_gather_while_the_instance_is_busy_and_leave_together() {
 
 #[tokio::test]
 async fn a_batch_never_exceeds_the_maximum() {
-    let fixture = Fixture::with(&FakeBackend::new(), &queueing(size_max(8)));
+    let fixture = Fixture::eager(&FakeBackend::new(), &queueing(size_max(8)));
     let busy = fixture.occupy();
     let answers: Vec<_> = (0..20u8).map(|n| fixture.begin(row(f32::from(n)))).collect();
     fixture.engine.release();
@@ -49,12 +49,12 @@ async fn a_batch_never_exceeds_the_maximum() {
     assert_eq!(fixture.rows_of_runs(), [1, 8, 8, 4]);
     let batches = fixture.status().await.batches;
     assert_eq!((batches.batches, batches.rows, batches.full), (4, 21, 2));
-    assert_eq!(batches.full + batches.idle + batches.delay, batches.batches);
+    assert_eq!(batches.full + batches.delay, batches.batches);
 }
 
 #[tokio::test]
 async fn requests_of_several_rows_and_shapes_are_joined_by_shape() {
-    let fixture = Fixture::of_any_width(&queueing(size_max(8)));
+    let fixture = Fixture::eager(&any_width(), &queueing(size_max(8)));
     let busy = fixture.occupy();
     let shapes: [[usize; 2]; 7] = [[2, 4], [1, 3], [3, 4], [2, 3], [9, 4], [1, 4], [3, 4]];
     let inputs = shapes.map(|[rows, width]| {
@@ -69,8 +69,9 @@ async fn requests_of_several_rows_and_shapes_are_joined_by_shape() {
     for (([_, width], input), answer) in shapes.iter().zip(&inputs).zip(answers) {
         assert_eq!(values(&within_patience(answer).await), expected(*width, input));
     }
-    // The last [3,4] equals the first and joined it. A request larger than a batch runs alone.
-    assert_eq!(fixture.rows_of_runs(), [1, 5, 3, 9, 1]);
+    // The last [3,4] equals the first and joined it. Of a request larger than a batch, the rest
+    // leaves with others.
+    assert_eq!(fixture.rows_of_runs(), [1, 5, 3, 8, 2]);
 }
 
 #[tokio::test]
@@ -200,7 +201,10 @@ async fn many_lanes_leave_in_the_order_of_their_oldest() {
     let busy = fixture.occupy();
     // Widths differ, so no two share a run; the rows tell the runs apart.
     let answers: Vec<_> = (1..=8u64)
-        .map(|n| fixture.begin(request([n, 20 - n], &vec![1.0; (n * (20 - n)) as usize])))
+        .map(|n| {
+            let numbers: Vec<f32> = (0..n * (20 - n)).map(|number| number as f32).collect();
+            fixture.begin(request([n, 20 - n], &numbers))
+        })
         .collect();
     fixture.engine.release();
     busy.await.unwrap();

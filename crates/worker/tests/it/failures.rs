@@ -56,6 +56,62 @@ async fn a_batch_of_poison_fails_whole_and_the_instance_goes_on() {
     assert_eq!(values(&fixture.ask(row(1.0)).await), row_answer(1.0));
 }
 
+/// What one bad row costs its neighbours: the halves that it is in and those beside them, one run
+/// to see whether the session is sound, and its own second chance.
+#[tokio::test]
+async fn a_poison_row_is_found_in_few_runs() {
+    for (poisoned, size) in [(0u8, 32u8), (19, 32), (31, 32), (3, 8)] {
+        let fixture = Fixture::eager(&FakeBackend::new(), &WorkerConfig::default());
+        fixture.engine.set_poison(Some(POISON));
+        let busy = fixture.occupy();
+        let value = |n| if n == poisoned { POISON } else { f32::from(n) };
+        let answers: Vec<_> = (0..size).map(|n| fixture.begin(row(value(n)))).collect();
+        fixture.engine.release();
+        busy.await.unwrap();
+        for (n, answer) in (0..size).zip(answers) {
+            assert_eq!(within_patience(answer).await.is_ok(), n != poisoned);
+        }
+        let runs = fixture.rows_of_runs();
+        assert_eq!(runs[..2], [1, u64::from(size)], "{runs:?}");
+        assert_eq!(runs.len(), 2 + 2 * size.ilog2() as usize + 2, "{runs:?}");
+    }
+}
+
+/// Where all rows are bad, each is found out alone, and the session is asked once for all.
+#[tokio::test]
+async fn the_runs_for_a_batch_of_poison_are_bounded() {
+    let fixture = Fixture::eager(&FakeBackend::new(), &WorkerConfig::default());
+    fixture.engine.set_poison(Some(POISON));
+    let busy = fixture.occupy();
+    let answers: Vec<_> = (0..8u8)
+        .map(|n| fixture.begin(request([1, 4], &[POISON, f32::from(n), 0.0, 0.0])))
+        .collect();
+    fixture.engine.release();
+    busy.await.unwrap();
+    for answer in answers {
+        assert_eq!(within_patience(answer).await.unwrap_err().blame(), Blame::Client);
+    }
+    // A tree of 8 leaves, each leaf once more, and one run for the session.
+    let runs = fixture.rows_of_runs();
+    assert_eq!(runs.len(), 1 + 15 + 8 + 1, "{runs:?}");
+}
+
+/// A client's request of several rows is one failure, whichever of them is at fault.
+#[tokio::test]
+async fn a_request_of_several_rows_fails_as_a_whole_and_its_neighbours_do_not() {
+    let fixture = Fixture::eager(&FakeBackend::new(), &WorkerConfig::default());
+    fixture.engine.set_poison(Some(POISON));
+    let busy = fixture.occupy();
+    let two = |a: f32, b: f32| request([2, 4], &[a, 0.0, 1.0, 2.0, b, 0.0, 1.0, 2.0]);
+    let answers = [two(1.0, 2.0), two(3.0, POISON), two(4.0, 5.0)].map(|r| fixture.begin(r));
+    fixture.engine.release();
+    busy.await.unwrap();
+    let [first, poisoned, last] = answers;
+    assert_eq!(values(&within_patience(first).await), [row_answer(1.0), row_answer(2.0)].concat());
+    assert_eq!(within_patience(poisoned).await.unwrap_err().blame(), Blame::Client);
+    assert_eq!(values(&within_patience(last).await), [row_answer(4.0), row_answer(5.0)].concat());
+}
+
 #[tokio::test]
 async fn a_broken_engine_is_the_workers_fault() {
     let fixture = Fixture::new();

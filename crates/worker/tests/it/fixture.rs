@@ -33,8 +33,14 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
-    /// A worker whose runs all take about equally long, however many rows they have: then what is
-    /// there leaves together, as far as it may.
+    /// A worker whose instances take all that is there, up to the maximum, and never wait for
+    /// more: else it depends on what runs were found to cost, which on a busy machine may be
+    /// anything.
+    pub(crate) fn eager(backend: &FakeBackend, config: &WorkerConfig) -> Self {
+        Self::with(backend, &eager(config))
+    }
+
+    /// A worker whose runs all take about equally long, however many rows they have.
     pub(crate) fn of_equal_runs(backend: &FakeBackend, config: &WorkerConfig) -> Self {
         backend.control().set_cost(|_| EQUAL_RUN);
         Self::with(backend, config)
@@ -126,6 +132,17 @@ pub(crate) fn try_start(
     paths.iter().for_each(|path| std::fs::write(path, "").unwrap());
     let repository = Repository::open(&paths).unwrap();
     Worker::start("worker".into(), repository, Arc::new(backend.clone()), config)
+}
+
+/// The same settings, but an instance takes all that is there: a batch is held back for nothing,
+/// and then is as large as it may be.
+pub(crate) fn eager(config: &WorkerConfig) -> WorkerConfig {
+    let batching = QueueConfig {
+        dispatch_when_idle: false,
+        delay_max: Duration::ZERO,
+        ..config.batching.clone()
+    };
+    WorkerConfig { batching, ..config.clone() }
 }
 
 /// The default settings with others about the queue.

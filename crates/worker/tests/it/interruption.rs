@@ -63,7 +63,7 @@ async fn a_run_goes_on_as_long_as_anybody_waits_for_any_of_it() {
     fixture.engine.release();
     assert_eq!(values(&within_patience(other).await), row_answer(1.0));
     // What was computed for those who left is kept all the same.
-    assert_eq!(fixture.ask(row(2.0)).await.unwrap().served.cache, CacheOutcome::Hit);
+    assert_ne!(fixture.ask(row(2.0)).await.unwrap().served.cache, CacheOutcome::Computed);
     assert_eq!(fixture.status().await.batches.interrupted, 0);
 }
 

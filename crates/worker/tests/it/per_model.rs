@@ -16,7 +16,8 @@ use inferring_types::{
 use inferring_worker::{CacheConfig, QueueConfig, Worker, WorkerConfig};
 
 use crate::fixture::{
-    Answer, PATIENCE, any_width, queueing, request, row, shape, status, tensor, within_patience,
+    Answer, PATIENCE, any_width, eager, queueing, request, row, shape, status, tensor,
+    within_patience,
 };
 use crate::folder::{Folder, Served, ask, serve};
 
@@ -60,10 +61,8 @@ const RECURRENT: &str = "[inputs.state]\nbatch_axis = 1\n[outputs.next_state]\nb
 
 #[tokio::test]
 async fn a_recurrent_models_rows_are_joined_along_the_axes_that_are_declared() {
-    let backend = FakeBackend::recurrent();
-    // Joining rows costs nothing, so that all leave together.
-    backend.control().set_cost(|_| Duration::from_millis(5));
-    let served = with(backend, RECURRENT);
+    let files = [("m/1/model.onnx", "0"), ("m/config.toml", RECURRENT)];
+    let served = Served::over(FakeBackend::recurrent(), &files, &eager(&WorkerConfig::default()));
     let batching = metadata(&served).batching.clone();
     assert!(batching.joins_rows() && batching.reason().contains("proved"), "{batching:?}");
     let axes = RowAxes { inputs: vec![Some(0), Some(1), None], outputs: vec![Some(0), Some(1)] };

@@ -1,24 +1,31 @@
 //! The worker itself: a request's way from arrival to answer.
 
+mod inquiry;
+mod parts;
+mod reply;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use inferring_backend::Backend;
 use inferring_repository::Repository;
 use inferring_types::{
-    BackendStatus, BatchStatus, BoxFuture, CacheOutcome, Deadline, Gauge, InferRequest,
-    InferResponse, InferenceService, ModelMetadata, ModelSelector, NamedTensor, NodeStatus, Served,
-    ServiceError, StatusSource, TensorName, WorkerId, WorkerStatus,
+    BackendStatus, BatchStatus, BoxFuture, Gauge, InferRequest, InferResponse, InferenceService,
+    ModelMetadata, ModelSelector, NamedTensor, NodeStatus, Served, ServiceError, StatusSource,
+    TensorName, WorkerId, WorkerStatus,
 };
 
 use crate::batcher::Order;
-use crate::cache::{Answer, Lookup, ResultCache, Sharing, Ticket};
+use crate::cache::{ResultCache, Sharing};
 use crate::config::WorkerConfig;
 use crate::loader::{Loader, StartError};
 use crate::model::Model;
 use crate::registry::Registry;
+use crate::sequences;
 use crate::watch::Watcher;
+use inquiry::Inquiry;
+use reply::Reply;
 
 /// Serves the models of a repository.
 pub struct Worker {
@@ -119,57 +126,47 @@ impl Worker {
         accepted: Instant,
     ) -> Result<InferResponse, ServiceError> {
         check_outputs(&model.metadata, &request.outputs)?;
-        let inputs = model.metadata.arrange(request.inputs)?;
-        let deadline = request.deadline;
-        let (answer, cache) = match self.look_up(model, &inputs, deadline, accepted) {
-            Lookup::Hit(answer) => (answer, CacheOutcome::Hit),
-            Lookup::Join(ticket) => (wait(ticket, deadline).await?, CacheOutcome::Joined),
-            Lookup::Lead(ticket, leader) => {
-                let inputs = inputs.into_iter().map(|input| input.tensor).collect();
-                let order = Order { accepted, deadline, class: 0 };
-                model.executor.batcher.submit(inputs, order, leader);
-                (wait(ticket, deadline).await?, CacheOutcome::Computed)
-            }
+        let (metadata, executor) = (&model.metadata, &model.executor);
+        let (inputs, turn) = sequences::arrange(
+            request.inputs,
+            request.sequence,
+            metadata,
+            executor.sequences.as_ref(),
+            request.deadline,
+        )
+        .await?;
+        executor.batcher.assembly().check(&inputs)?;
+        let inquiry = Inquiry {
+            cache: &self.cache,
+            executor,
+            order: Order {
+                accepted,
+                deadline: request.deadline,
+                class: executor.serving.priorities().class(request.priority),
+            },
+            // A step of a sequence is answered in the light of those before: that is nobody else's.
+            alone: turn.is_some() || executor.tenant.sharing() == Sharing::Nothing,
+        };
+        let Reply { outputs, cache, took } = inquiry.answer(inputs).await?;
+        // Nothing is awaited from here on: the state moves on, and the answer is given.
+        let outputs = match turn {
+            Some(turn) => turn.advance(&outputs, &request.outputs)?,
+            None => select(&outputs, &request.outputs),
         };
         Ok(InferResponse {
             id: request.id,
-            model: model.metadata.name.clone(),
-            version: model.metadata.version.clone(),
-            outputs: select(&answer.outputs, &request.outputs),
-            served: self.served(&answer, cache, accepted),
+            model: metadata.name.clone(),
+            version: metadata.version.clone(),
+            outputs,
+            served: Served {
+                worker: self.id.clone(),
+                cache,
+                inference_time: accepted.elapsed(),
+                queue_time: took.queue_time,
+                execution_time: took.execution_time,
+                batch_size: took.batch_size,
+            },
         })
-    }
-
-    fn look_up(
-        &self,
-        model: &Model,
-        inputs: &[NamedTensor],
-        deadline: Deadline,
-        now: Instant,
-    ) -> Lookup {
-        let tenant = model.executor.tenant;
-        match tenant.sharing() {
-            Sharing::Nothing => {
-                let (ticket, leader) = self.cache.lead_alone(deadline);
-                Lookup::Lead(ticket, leader)
-            }
-            Sharing::Kept | Sharing::InFlight => {
-                let key = model.executor.cache_key(inputs);
-                self.cache.get_or_lead(tenant, key, deadline, now)
-            }
-        }
-    }
-
-    fn served(&self, answer: &Answer, cache: CacheOutcome, accepted: Instant) -> Served {
-        let hit = cache == CacheOutcome::Hit;
-        Served {
-            worker: self.id.clone(),
-            cache,
-            inference_time: accepted.elapsed(),
-            queue_time: if hit { Duration::ZERO } else { answer.queue_time },
-            execution_time: if hit { Duration::ZERO } else { answer.execution_time },
-            batch_size: if hit { 0 } else { answer.batch_size },
-        }
     }
 
     fn snapshot(&self) -> WorkerStatus {
@@ -231,12 +228,6 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-async fn wait(ticket: Ticket, deadline: Deadline) -> Result<Arc<Answer>, ServiceError> {
-    tokio::time::timeout_at(deadline.at().into(), ticket.wait()).await.unwrap_or_else(|_| {
-        Err(ServiceError::deadline_exceeded("the deadline passed before the answer was computed"))
-    })
 }
 
 fn check_outputs(model: &ModelMetadata, asked: &[TensorName]) -> Result<(), ServiceError> {
