@@ -68,6 +68,15 @@ def lookup(model, version):
     )
 
 
+def running_sum(model, version):
+    nodes = [
+        helper.make_node("Mul", ["SUM_IN", "half"], ["remembered"]),
+        helper.make_node("Add", ["remembered", "INPUT"], ["SUM_OUT"]),
+        helper.make_node("Identity", ["SUM_OUT"], ["OUTPUT"]),
+    ]
+    return serialized(model, nodes, half=np.array(0.5, dtype=np.float32))
+
+
 def wait(model, version):
     """A loop whose state must be computed: the runtime cannot leave a round out."""
     body = helper.make_graph(

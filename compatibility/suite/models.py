@@ -249,10 +249,26 @@ CACHED = Model(
     settings="response_cache { enable: true }",
 )
 
+# Hears half of what it has heard before: the state is kept by the server, or sent along.
+RUNNING_SUM = Model(
+    name="running_sum",
+    inputs=(Tensor("INPUT", "FP32", (1,)), Tensor("SUM_IN", "FP32", (1,))),
+    outputs=(Tensor("OUTPUT", "FP32", (1,)), Tensor("SUM_OUT", "FP32", (1,))),
+    onnx=graphs.running_sum,
+    python="",
+    batch_size_max=8,
+    settings=(
+        "sequence_batching { max_sequence_idle_microseconds: 60000000 oldest { } "
+        'state { input_name: "SUM_IN" output_name: "SUM_OUT" data_type: TYPE_FP32 dims: [ 1 ] } }'
+    ),
+    inferring_only=True,
+)
+
 # What the tests of load and unload take copies of.
 LIFE = adds_its_version("life", versions=(1,), settings="")
 
 MODELS = (
     *IDENTITIES.values(),
     *(ADD_SUB, MIXED, VECTOR, SCALAR, VERSIONED, LATEST, ALIASED, WAIT, LOOKUP, CACHED),
+    RUNNING_SUM,
 )

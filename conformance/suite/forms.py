@@ -1,9 +1,10 @@
 """The forms in which a request may be put to a server.
 
-A form is an object with `name` and `infer(model, feeds, ..) -> Answer`; it raises `Refused` where
-the server answers with an error, and `AssertionError` where an answer breaks the protocol. REST is
-spoken by hand over `http.client`, so that nothing comes between the bytes and the tests; gRPC by
-the stubs of NVIDIA's client. One object serves one thread.
+A form is an object with `name` and `infer(model, feeds) -> Answer`, which may be given parameters
+of the request beside; it raises `Refused` where the server answers with an error, and
+`AssertionError` where an answer breaks the protocol. REST is spoken by hand over `http.client`, so
+that nothing comes between the bytes and the tests; gRPC by the stubs of NVIDIA's client. One object
+serves one thread.
 """
 
 import http.client
@@ -77,8 +78,8 @@ class RestJson(Rest):
 
     name = "REST JSON"
 
-    def infer(self, model, feeds):
-        request = self.head(feeds, parameters={"allow_nan": True})
+    def infer(self, model, feeds, **parameters):
+        request = self.head(feeds, parameters={"allow_nan": True, **parameters})
         for described, array in zip(request["inputs"], feeds.values(), strict=True):
             described["data"] = to_json(array)
         headers, content = self.post(f"/v2/models/{model}/infer", json.dumps(request))
@@ -97,9 +98,9 @@ class RestBinary(Rest):
 
     name = "REST binary"
 
-    def infer(self, model, feeds):
+    def infer(self, model, feeds, **parameters):
         raw = [raw_bytes(array) for array in feeds.values()]
-        request = self.head(feeds, parameters={"binary_data_output": True})
+        request = self.head(feeds, parameters={"binary_data_output": True, **parameters})
         for described, data in zip(request["inputs"], raw, strict=True):
             described["parameters"] = {"binary_data_size": len(data)}
         head = json.dumps(request).encode()
@@ -140,6 +141,9 @@ TYPED_FIELDS = {
 }
 
 
+PARAMETER_FIELDS = {bool: "bool_param", int: "int64_param", str: "string_param"}
+
+
 class Grpc:
     """What both forms of gRPC have in common: a channel, and the head of requests."""
 
@@ -154,8 +158,10 @@ class Grpc:
     def close(self):
         self._channel.close()
 
-    def infer(self, model, feeds):
+    def infer(self, model, feeds, **parameters):
         request = service_pb2.ModelInferRequest(model_name=model)
+        for name, value in parameters.items():
+            setattr(request.parameters[name], PARAMETER_FIELDS[type(value)], value)
         for name, array in feeds.items():
             request.inputs.add(name=name, datatype=datatype_of(array), shape=array.shape)
         self.fill(request, feeds.values())

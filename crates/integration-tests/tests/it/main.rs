@@ -20,6 +20,7 @@ mod malformed;
 mod request_ids;
 mod rest;
 mod routing;
+mod sequences;
 mod several_models;
 mod single_flight;
 mod stalled_clients;
