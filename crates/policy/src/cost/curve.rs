@@ -135,8 +135,8 @@ impl Curve {
     /// What is known of the sizes that have run.
     pub(crate) fn points(&self) -> Vec<CostPoint> {
         let known = self.windows.iter().zip(&self.table);
-        let known = known.filter_map(|(window, entry)| Some((window.as_ref()?, entry)));
-        let point = |(window, entry): (&Box<Window>, &Entry)| CostPoint {
+        let known = known.filter_map(|(window, entry)| Some((window.as_deref()?, entry)));
+        let point = |(window, entry): (&Window, &Entry)| CostPoint {
             rows: entry.rows as u64,
             time: Duration::from_secs_f64(entry.safe),
             runs: window.runs(),

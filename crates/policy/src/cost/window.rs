@@ -6,6 +6,10 @@ use super::Seconds;
 /// twenty is one at least.
 const SAMPLES: usize = 32;
 
+/// How far what is known of a size may be moved, either way, until it runs again. Others tell how
+/// a model changes, but not exactly, and errors of many moves multiply.
+const MOVED_MAX: f64 = 4.0;
+
 /// Runs before a window has something to hold others against, and how many are held against it.
 const ANCHOR_FIRST: u32 = 3;
 const ANCHOR_KEPT: u32 = 16;
@@ -29,6 +33,8 @@ pub(super) struct Window {
     anchor: Option<Seconds>,
     /// Runs since then.
     since_anchor: u32,
+    /// By how much it was moved since its last run.
+    moved: f64,
 }
 
 impl Window {
@@ -41,6 +47,7 @@ impl Window {
             p95: 0.0,
             anchor: None,
             since_anchor: 0,
+            moved: 1.0,
         }
     }
 
@@ -68,6 +75,7 @@ impl Window {
         }
         self.next = (self.next + 1) % SAMPLES;
         self.runs += 1;
+        self.moved = 1.0;
         self.since_anchor += 1;
         // One of many changes little; so a full window is sorted only now and then.
         let changed = (self.runs < SAMPLES as u64 || self.runs.is_multiple_of(4)) && self.sum_up();
@@ -85,6 +93,9 @@ impl Window {
 
     /// Runs before that one would take `factor` times as long now.
     pub(super) fn rescale(&mut self, before: u64, factor: f64) {
+        let moved = (self.moved * factor).clamp(MOVED_MAX.recip(), MOVED_MAX);
+        let factor = moved / self.moved;
+        self.moved = moved;
         for sample in &mut self.samples {
             if sample.run < before {
                 sample.seconds *= factor as f32;
@@ -144,6 +155,22 @@ fn differs(one: Seconds, other: Seconds) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Were it moved on and on, it would soon say that a run takes for ever, or no time.
+    #[test]
+    fn a_size_that_never_runs_is_not_moved_without_end() {
+        for factor in [1.5, 0.5] {
+            let mut window = Window::new();
+            (0..5).for_each(|run| _ = window.push(1.0, run));
+            (5..1000).for_each(|before| window.rescale(before, factor));
+            let moved = window.median();
+            assert!((0.24..4.1).contains(&moved), "{moved}");
+            assert!((0.24..4.1).contains(&window.p95()));
+            window.push(moved, 1001);
+            window.rescale(1002, factor);
+            assert!((window.median() / moved - factor).abs() < 0.01, "{}", window.median());
+        }
+    }
 
     #[test]
     fn the_latest_runs_count() {

@@ -140,10 +140,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         let rate = self.arrivals.rate(now);
         let pressure = pace.pressure(instances, self.waiting.rows, rate);
         let shared = costs.expected(self.config.run_rows(pace.rows));
-        let run = alone
-            + std::env::var("AL").map_or(1.0, |s| s.parse().unwrap())
-                * pressure
-                * (shared - alone).max(0.0);
+        let run = alone + pressure * (shared - alone).max(0.0);
         (busy + ahead / pace.throughput / instances as f64, run)
     }
 

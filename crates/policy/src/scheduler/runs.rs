@@ -1,7 +1,8 @@
 //! What runs now, and until when by all that is known.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::dispatch::{later, seconds};
 use crate::cost::{Class, Seconds};
 
 /// A run, from when it is handed out until it has ended.
@@ -33,7 +34,7 @@ impl Runs {
     ) -> RunId {
         self.last += 1;
         let id = RunId(self.last);
-        let ends = now + Duration::from_secs_f64(expected);
+        let ends = later(now, seconds(expected));
         self.running.push(Run { id, cost_class, rows, ends });
         id
     }

@@ -277,6 +277,75 @@ fn what_was_held_back_for_others_leaves_whole() {
     assert_eq!(fixture.batch().jobs, [1, 2]);
 }
 
+/// A model of which runs of 1, 2, 4, ... 32 rows take so many milliseconds.
+fn with_costs(milliseconds: [u32; 6]) -> Fixture {
+    let mut fixture = Fixture::new(SchedulerConfig::default());
+    for (power, milliseconds) in milliseconds.into_iter().enumerate() {
+        for _ in 0..3 {
+            fixture.scheduler.learn(4, 1 << power, milliseconds * MILLISECOND, fixture.now);
+        }
+    }
+    fixture
+}
+
+const FLAT: [u32; 6] = [10, 10, 10, 10, 10, 10];
+/// Batches save nothing.
+const LINEAR: [u32; 6] = [10, 20, 40, 80, 160, 320];
+/// Batches save a fifth at most.
+const NEARLY_LINEAR: [u32; 6] = [10, 18, 34, 66, 130, 258];
+
+#[test]
+fn on_a_quiet_machine_batches_are_as_large_as_they_are_worth_waiting_for() {
+    for (costs, expected) in [(FLAT, 6..7), (LINEAR, 1..2), (NEARLY_LINEAR, 1..3)] {
+        let mut fixture = with_costs(costs);
+        for _ in 0..6 {
+            fixture.now += Duration::from_secs(1);
+            fixture.offer(fixture.work(LONG)).unwrap();
+        }
+        let rows = fixture.batch().rows;
+        assert!(expected.contains(&rows), "{rows} rows, {costs:?}");
+    }
+}
+
+#[test]
+fn under_load_batches_are_larger_if_that_gets_more_done() {
+    // 118 rows a second: more than single rows can be run, and nearly as many as batches of 32.
+    for (costs, expected) in [(FLAT, 32..33), (LINEAR, 1..5), (NEARLY_LINEAR, 20..33)] {
+        let mut fixture = with_costs(costs);
+        for _ in 0..60 {
+            fixture.now += Duration::from_micros(8475);
+            fixture.offer(fixture.work(LONG)).unwrap();
+        }
+        let rows = fixture.batch().rows;
+        assert!(expected.contains(&rows), "{rows} rows, {costs:?}");
+    }
+}
+
+#[test]
+fn idle_instances_share_what_batches_do_not_speed_up() {
+    for (costs, expected) in [(FLAT, 2), (LINEAR, 1)] {
+        let mut fixture = with_costs(costs);
+        fixture.scheduler.config.instances = 2;
+        for _ in 0..2 {
+            fixture.offer(fixture.work(LONG)).unwrap();
+        }
+        let batch = fixture.batch();
+        assert_eq!((batch.rows, batch.more), (expected, expected == 1), "{costs:?}");
+    }
+}
+
+#[test]
+fn a_batch_is_done_before_its_first_job_is_due_while_there_is_time_for_all() {
+    let mut fixture = with_costs([10, 11, 13, 17, 25, 41]);
+    for timeout in [LONG, LONG, LONG, LONG, LONG, LONG, LONG, 15 * MILLISECOND] {
+        fixture.now += Duration::from_secs(1);
+        fixture.offer(fixture.work(timeout)).unwrap();
+    }
+    let batch = fixture.batch();
+    assert_eq!((batch.jobs[0], batch.reason), (8, DispatchReason::Deadline));
+    assert!((4..=6).contains(&batch.rows), "{} rows take less than 15 ms", batch.rows);
+}
+
 #[test]
 fn runs_have_an_allowed_size() {
     let config = SchedulerConfig { allowed: vec![1, 4, 8], ..SchedulerConfig::default() };

@@ -216,6 +216,13 @@ impl Model {
             let job = self.waiting.remove(&number).expect("a job leaves once");
             assert!(self.learnt || job.deadline <= self.now, "{job:?} had time");
         }
+        if self.config.target.is_none() {
+            // Whoever joined a job has changed its place, and with it what can be seen behind it.
+            let in_place = self.waiting.values().all(|job| !job.joined);
+            let expired = self.waiting.values().filter(|job| job.deadline <= self.now);
+            let running = matches!(&step, Step::Run(_));
+            assert!(!in_place || running || expired.count() == 0, "expired, and still waits");
+        }
         match step {
             Step::Run(batch) => {
                 self.check_batch(&batch);
