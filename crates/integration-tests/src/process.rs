@@ -202,6 +202,12 @@ impl Process {
         }
     }
 
+    /// Has it end as by a defect of native code: by a fault of memory.
+    pub fn crash(&mut self) {
+        self.signal(Signal::SEGV);
+        self.ended = Some(self.child.wait().unwrap());
+    }
+
     /// The memory of it that is in use, in bytes, as the system tells.
     ///
     /// # Panics

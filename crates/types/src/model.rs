@@ -4,7 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::{ContentDigest, DataType, ModelVersion, NamedTensor, ServiceError, Shape, ShapeSpec};
+use crate::{
+    ContentDigest, DataType, Dimension, ModelVersion, NamedTensor, ServiceError, Shape, ShapeSpec,
+};
 
 /// The name under which a model is served.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,6 +101,35 @@ pub struct TensorSpec {
     pub datatype: DataType,
     /// Its shape, with dynamic dimensions.
     pub shape: ShapeSpec,
+}
+
+impl TensorSpec {
+    /// Shapes of inputs that make one row: 1 for what may be the number of rows, `size` for every
+    /// other dimension left open. Rows are counted by the first dimension of any input, and by
+    /// every other one that has its name, such as `B` in `[2,B,128]`.
+    pub fn shapes_of_one_row(inputs: &[Self], size: u64) -> Vec<Shape> {
+        let name_of_rows = |spec: &Self| match spec.shape.dimensions().first() {
+            Some(Dimension::Dynamic(name)) => name.clone(),
+            _ => None,
+        };
+        let names: Vec<_> = inputs.iter().filter_map(name_of_rows).collect();
+        let one = |(index, dimension): (usize, &Dimension)| match dimension {
+            Dimension::Fixed(size) => *size,
+            Dimension::Dynamic(Some(name)) if names.contains(name) => 1,
+            Dimension::Dynamic(_) => {
+                if index == 0 {
+                    1
+                } else {
+                    size
+                }
+            }
+        };
+        let shape = |spec: &Self| match spec.shape.is_ranked() {
+            true => Shape::new(spec.shape.dimensions().iter().enumerate().map(one)),
+            false => [1].into(),
+        };
+        inputs.iter().map(shape).collect()
+    }
 }
 
 /// Whether requests for a model may be joined row by row, and why.
@@ -348,6 +379,26 @@ mod tests {
     fn tensor(name: &str, shape: &[u64]) -> NamedTensor {
         let values = vec![0.0; shape.iter().product::<u64>() as usize];
         NamedTensor::new(name.into(), Tensor::from_f32(shape.into(), &values).unwrap())
+    }
+
+    /// A state has its rows where the model calls a dimension like the rows of another input.
+    #[test]
+    fn one_row_is_one_row_of_every_input() {
+        let named = |name: &str| Dimension::Dynamic(Some(name.to_owned()));
+        let of = |shape: Vec<Dimension>| TensorSpec {
+            name: "x".into(),
+            datatype: DataType::Fp32,
+            shape: ShapeSpec::new(shape),
+        };
+        let inputs = [
+            of(vec![named("B"), named("S")]),
+            of(vec![Dimension::Fixed(2), named("B"), Dimension::Fixed(3)]),
+            of(vec![Dimension::Dynamic(None), Dimension::Dynamic(None)]),
+            of(vec![]),
+        ];
+        let shapes: Vec<Shape> =
+            vec![[1, 32].into(), [2, 1, 3].into(), [1, 32].into(), Shape::default()];
+        assert_eq!(TensorSpec::shapes_of_one_row(&inputs, 32), shapes);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use inferring_integration_tests::load::{Load, ask_together, quantile};
 use inferring_integration_tests::models::{self, SETOSA, SLOW_DOUBLE, TRIPLE};
+use inferring_integration_tests::process::Process;
 use inferring_integration_tests::waiting::{LONG, wait_for, wait_until};
 use serde_json::json;
 
@@ -37,6 +38,16 @@ fn a_killed_worker_costs_no_request_and_is_back_within_three_seconds_of_its_rest
 
 #[test]
 fn requests_in_the_hands_of_a_worker_that_is_killed_are_answered_by_another() {
+    others_answer_what_was_in_the_hands_of_a_worker_that(Process::kill);
+}
+
+/// The engine is native code: a defect in it ends the process that a model runs in, and no other.
+#[test]
+fn a_crash_in_the_middle_of_a_run_costs_one_worker_and_no_request() {
+    others_answer_what_was_in_the_hands_of_a_worker_that(Process::crash);
+}
+
+fn others_answer_what_was_in_the_hands_of_a_worker_that(ends: fn(&mut Process)) {
     let mut cluster = cluster().models([models::named("slow")]).start();
     let address = cluster.gateway().address();
     let clients = std::thread::spawn(move || ask_together(address, SLOW_DOUBLE, 1..=60));
@@ -47,7 +58,7 @@ fn requests_in_the_hands_of_a_worker_that_is_killed_are_answered_by_another() {
         let in_flight = workers.map(|worker| worker["in_flight"].as_u64());
         in_flight.zip(1..).find(|(count, _)| *count > Some(3)).map(|(_, number)| number)
     });
-    cluster.worker_mut(busy).kill();
+    ends(cluster.worker_mut(busy));
     let report = clients.join().unwrap();
     report.assert_none_failed();
     assert_eq!(report.samples().len(), 60);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fastrand::Rng;
 use inferring_types::{
-    DataType, Dimension, ModelMetadata, ModelName, Shape, ShapeSpec, TensorName, TensorSpec,
+    DataType, ModelMetadata, ModelName, Shape, ShapeSpec, TensorName, TensorSpec,
 };
 
 pub use body::Form;
@@ -122,7 +122,7 @@ pub enum WorkloadError {
 }
 
 impl Workload {
-    /// The size of dimensions that the model leaves open, beside the first. Networks that halve
+    /// The size of dimensions that the model leaves open and that count no rows. Networks that halve
     /// an image five times need a multiple of 32.
     pub const DYNAMIC_SIZE: u64 = 32;
 
@@ -219,13 +219,16 @@ impl WorkloadConfig {
         if shape_is_given && model.inputs.len() != 1 {
             return Err(not_one_input(model, "a shape"));
         }
-        model.inputs.iter().map(|spec| self.input(model, spec)).collect()
+        let shapes = TensorSpec::shapes_of_one_row(&model.inputs, Workload::DYNAMIC_SIZE);
+        let inputs = model.inputs.iter().zip(shapes);
+        inputs.map(|(spec, one_row)| self.input(model, spec, one_row)).collect()
     }
 
     fn input(
         &self,
         model: &ModelMetadata,
         spec: &TensorSpec,
+        one_row: Shape,
     ) -> Result<WorkloadInput, WorkloadError> {
         if !spec.datatype.is_numeric() {
             let (model, datatype) = (model.name.clone(), spec.datatype);
@@ -237,7 +240,7 @@ impl WorkloadConfig {
                 let (model, given) = (model.name.clone(), given.clone());
                 return Err(WorkloadError::Shape { model, given, expected: spec.shape.clone() });
             }
-            None => one_row(&spec.shape),
+            None => one_row,
         };
         Ok(WorkloadInput { name: spec.name.clone(), datatype: spec.datatype, shape })
     }
@@ -261,15 +264,6 @@ fn not_one_input(model: &ModelMetadata, what: &'static str) -> WorkloadError {
 fn described(inputs: &[WorkloadInput]) -> String {
     let one = |input: &WorkloadInput| format!("{} of shape {}", input.datatype, input.shape);
     inputs.iter().map(one).collect::<Vec<_>>().join(", ")
-}
-
-fn one_row(spec: &ShapeSpec) -> Shape {
-    let size = |(index, dimension): (usize, &Dimension)| match dimension.fixed() {
-        Some(size) => size,
-        None if index == 0 => 1,
-        None => Workload::DYNAMIC_SIZE,
-    };
-    Shape::new(spec.dimensions().iter().enumerate().map(size))
 }
 
 /// Makes bodies, each other than all before.
@@ -332,7 +326,7 @@ impl<'a> Generator<'a> {
 #[cfg(test)]
 mod tests {
     use inferring_protocol::rest::{plain, v2};
-    use inferring_types::{Batching, ContentDigest, ModelVersion, RowAxes};
+    use inferring_types::{Batching, ContentDigest, Dimension, ModelVersion, RowAxes};
 
     use super::*;
 

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use inferring_types::{DataType, Dimension, ModelMetadata, ModelName, Shape, TensorSpec};
+use inferring_types::{DataType, ModelMetadata, ModelName, Shape, TensorSpec};
 use serde_json::json;
 
 use crate::http::Address;
@@ -51,12 +51,14 @@ const WRITTEN_OUT: u64 = 32;
 /// Larger tensors make no example: a shell would take minutes to write one.
 const ELEMENTS_MAX: u64 = 1 << 24;
 
-/// The size of dynamic dimensions after the first, as in `inferring bench`.
+/// The size of dimensions left open that count no rows, as in `inferring bench`.
 const DYNAMIC: u64 = 32;
 
 /// A question to the subject for this client; `None` where its inputs are too large to write.
 pub(super) fn example(subject: &Subject<'_>, client: Client) -> Option<String> {
-    let samples = subject.inputs.iter().map(Sample::of).collect::<Option<Vec<_>>>()?;
+    let shapes = TensorSpec::shapes_of_one_row(subject.inputs, DYNAMIC);
+    let samples = subject.inputs.iter().zip(shapes).map(|(spec, shape)| Sample::of(spec, shape));
+    let samples = samples.collect::<Option<Vec<_>>>()?;
     Some(match client {
         Client::Curl => curl(subject, &samples),
         Client::Cli => cli(subject, &samples),
@@ -73,15 +75,7 @@ struct Sample<'a> {
 }
 
 impl<'a> Sample<'a> {
-    fn of(spec: &'a TensorSpec) -> Option<Self> {
-        let size = |(index, dimension): (usize, &Dimension)| {
-            dimension.fixed().unwrap_or(if index == 0 { 1 } else { DYNAMIC })
-        };
-        let shape = if spec.shape.is_ranked() {
-            Shape::new(spec.shape.dimensions().iter().enumerate().map(size))
-        } else {
-            [1].into()
-        };
+    fn of(spec: &'a TensorSpec, shape: Shape) -> Option<Self> {
         let elements = shape.elements().filter(|&elements| elements <= ELEMENTS_MAX)?;
         Some(Self { spec, shape, elements })
     }
@@ -366,7 +360,7 @@ fn grpc(subject: &Subject<'_>, samples: &[Sample<'_>]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use inferring_types::ShapeSpec;
+    use inferring_types::{Dimension, ShapeSpec};
 
     use super::*;
 
@@ -416,9 +410,11 @@ mod tests {
     #[test]
     fn what_no_shell_can_write_makes_no_example() {
         for sizes in [&[Some(1 << 25)][..], &[Some(1 << 40), Some(1 << 40)]] {
-            assert!(Sample::of(&spec("x", DataType::Fp32, sizes)).is_none());
+            let spec = [spec("x", DataType::Fp32, sizes)];
+            let shape = TensorSpec::shapes_of_one_row(&spec, DYNAMIC).remove(0);
+            assert!(Sample::of(&spec[0], shape).is_none());
         }
         let nothing = spec("x", DataType::Fp32, &[Some(0)]);
-        assert_eq!(Sample::of(&nothing).unwrap().nested(), "[]");
+        assert_eq!(Sample::of(&nothing, [0].into()).unwrap().nested(), "[]");
     }
 }
