@@ -307,3 +307,59 @@ fn above(first: Point, last: Point, rows: usize) -> Seconds {
     };
     last.1 + slope * (rows - last.0) as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    fn learnt(points: &[(usize, f64)], times: usize) -> Curve {
+        let mut curve = Curve::new(32, clock::start());
+        for &(rows, seconds) in points {
+            for _ in 0..times {
+                curve.learn(rows, Duration::from_secs_f64(seconds), clock::start());
+            }
+        }
+        curve
+    }
+
+    fn assert_near(value: Seconds, expected: Seconds) {
+        assert!((value - expected).abs() < 0.01 * expected, "{value} instead of {expected}");
+    }
+
+    #[test]
+    fn gaps_are_filled_in_a_straight_line_and_the_line_is_drawn_on() {
+        let curve = learnt(&[(2, 4.0), (4, 6.0), (16, 30.0)], 3);
+        for (rows, expected) in [(1, 3.0), (2, 4.0), (3, 5.0), (10, 18.0), (16, 30.0), (32, 59.7)] {
+            assert_near(curve.expected(rows), expected);
+        }
+    }
+
+    #[test]
+    fn more_rows_never_take_less_time() {
+        let curve = learnt(&[(1, 1.0), (4, 9.0), (8, 3.0), (16, 20.0)], 3);
+        let times: Vec<_> = (1..40).map(|rows| curve.expected(rows)).collect();
+        assert!(times.is_sorted(), "{times:?}");
+        assert_near(curve.expected(4), 6.0);
+        assert_near(curve.expected(8), 6.0);
+    }
+
+    #[test]
+    fn a_model_that_slows_down_does_so_at_every_size() {
+        let mut curve = learnt(&[(1, 1.0), (8, 4.0), (32, 10.0)], 8);
+        for _ in 0..WITNESSES {
+            curve.learn(1, Duration::from_secs(3), clock::start());
+        }
+        for (rows, expected) in [(1, 3.0), (8, 12.0), (32, 30.0)] {
+            assert_near(curve.expected(rows), expected);
+        }
+    }
+
+    #[test]
+    fn one_slow_run_moves_nothing() {
+        let mut curve = learnt(&[(1, 1.0), (8, 4.0)], 8);
+        curve.learn(1, Duration::from_secs(50), clock::start());
+        assert_near(curve.expected(1), 1.0);
+        assert_near(curve.expected(8), 4.0);
+    }
+}

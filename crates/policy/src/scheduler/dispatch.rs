@@ -2,10 +2,9 @@
 //!
 //! A larger batch gets more rows done per second, if the model is one that gains from batches at
 //! all, and makes everybody wait longer. Which counts more depends on how long the queue is and
-//! how fast it grows. So each size is charged with the time that everybody who is there will wait
-//! ([`waiting`]): those in the batch for its run, the others until an instance is idle again, and
-//! then for what remains to be done, which under load is long if the batch wasted capacity. On a
-//! quiet machine the least is the batch with the least mean waiting time, a row at a time for a
+//! how fast it grows. So each size is charged with the time that everybody who is there will
+//! wait: for the run, and whoever is left then for what remains to be done, which under load is
+//! long if the batch wasted capacity (`pace`). On a quiet machine the least is the batch with the least mean waiting time, a row at a time for a
 //! model whose batches save nothing; near full load it is the batch with the best throughput.
 //!
 //! Then there are deadlines. A batch must be done before the first of its jobs is due, and where
@@ -13,7 +12,7 @@
 //! their deadline *because* they had to wait, small batches make the others wait longer still, and
 //! in the end every job is served last minute in a batch of one. What is lost then is throughput,
 //! and the way out is to give up those who would force a small batch, for they cost more than they
-//! are ([`triage`]). Where there is capacity to spare nobody is given up.
+//! are (`triage`). Where there is capacity to spare nobody is given up.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +21,6 @@ use super::queue::Queue;
 use super::{DispatchReason, SchedulerConfig};
 use crate::cost::{Costs, Seconds};
 
-/// What there is to run, and what is known of it.
 /// What there is to run, and what is known of it.
 #[derive(Debug)]
 pub(super) struct Situation<'a> {
