@@ -18,8 +18,10 @@ class Counter:
         self._next = 1_000.0
 
     def row(self, rows=1):
-        self._next += 1
-        return np.full((rows, 4), self._next, np.float32)
+        """Rows that differ: of equal ones only the first is computed."""
+        first = self._next + 1
+        self._next += rows
+        return np.arange(first, first + rows, dtype=np.float32)[:, None].repeat(4, axis=1)
 
     def vector(self):
         self._next += 1
