@@ -69,7 +69,7 @@ pub struct CacheConfig {
 
 impl Default for CacheConfig {
     fn default() -> Self {
-        Self { entries: 1000, bytes: ByteSize::mib(256), time_to_live: None }
+        Self { entries: 1_000_000, bytes: ByteSize::mib(256), time_to_live: None }
     }
 }
 

@@ -7,6 +7,7 @@
 mod answers;
 mod batches;
 mod chaos;
+mod equality;
 mod failures;
 mod fixture;
 mod folder;

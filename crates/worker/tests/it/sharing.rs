@@ -38,9 +38,9 @@ async fn a_thousand_equal_requests_run_the_model_once() {
 
 /// The same from many threads at once, where nobody is held back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn equal_requests_from_many_threads_run_the_model_once() {
+async fn ten_thousand_equal_requests_from_many_threads_run_the_model_once() {
     let fixture = Fixture::new();
-    let clients = (0..1000).map(|_| {
+    let clients = (0..10_000).map(|_| {
         let worker = fixture.worker.clone();
         tokio::spawn(async move { worker.infer(row(1.0)).await })
     });
@@ -49,7 +49,7 @@ async fn equal_requests_from_many_threads_run_the_model_once() {
     }
     assert_eq!(fixture.rows_of_runs(), [1]);
     let cache = fixture.status().await.cache;
-    assert_eq!((cache.misses, cache.joined + cache.hits), (1, 999));
+    assert_eq!((cache.misses, cache.joined + cache.hits), (1, 9_999));
 }
 
 #[tokio::test]
