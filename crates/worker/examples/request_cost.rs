@@ -14,8 +14,12 @@ use std::time::{Duration, Instant};
 
 use inferring_backend::fake::FakeBackend;
 use inferring_repository::Repository;
-use inferring_types::{Deadline, InferRequest, InferenceService as _, NamedTensor, Tensor};
+use inferring_types::{
+    BatchStatus, Deadline, InferRequest, InferenceService as _, NamedTensor, NodeStatus,
+    StatusSource as _, Tensor,
+};
 use inferring_worker::{Worker, WorkerConfig};
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 fn main() {
@@ -35,12 +39,25 @@ fn main() {
         [("hits", 1, false), ("misses", 1, true), ("misses-64", 64, true)]
     {
         if kind.as_ref().is_none_or(|kind| kind == name) {
+            let before = batches(&runtime, &worker);
             let (wall, cpu) = (Instant::now(), cpu_time());
             runtime.block_on(ask(&worker, requests, concurrency, distinct));
             let micros = |time: Duration| time.as_secs_f64() * 1e6 / requests as f64;
             let (wall, cpu) = (micros(wall.elapsed()), micros(cpu_time() - cpu));
-            println!("{name:10} {wall:8.3} µs wall {cpu:8.3} µs CPU per request");
+            let after = batches(&runtime, &worker);
+            let runs = (after.batches - before.batches).max(1);
+            let rows = (after.rows - before.rows) as f64 / runs as f64;
+            println!(
+                "{name:10} {wall:8.3} µs wall {cpu:8.3} µs CPU per request, {rows:5.1} rows a run"
+            );
         }
+    }
+}
+
+fn batches(runtime: &Runtime, worker: &Worker) -> BatchStatus {
+    match runtime.block_on(worker.status()).unwrap() {
+        NodeStatus::Worker(status) => status.batches,
+        NodeStatus::Gateway(_) => unreachable!("it is a worker"),
     }
 }
 

@@ -37,6 +37,11 @@ impl Batch {
         self.run
     }
 
+    /// When it left the queue.
+    pub(crate) fn taken(&self) -> Instant {
+        self.taken
+    }
+
     /// Why it left the queue.
     pub(crate) fn reason(&self) -> DispatchReason {
         self.reason

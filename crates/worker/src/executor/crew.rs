@@ -93,20 +93,19 @@ impl Crew {
         let bench = Arc::new(Workbench::default());
         let body = {
             let (crew, bench) = (self.me(), bench.clone());
-            move || match session() {
-                Some(session) => {
-                    let known_good = crew.known_good.clone();
-                    Instance { session, crew, bench, known_good }.run();
-                }
-                None => crew.leave(&bench),
+            move || {
+                let place = Place { crew, bench };
+                let Some(session) = session() else { return };
+                let known_good = place.crew.known_good.clone();
+                Instance { session, crew: &place.crew, bench: &place.bench, known_good }.run();
             }
         };
         let thread = self.threads.start(format!("run {}", self.name), body)?;
         Ok(Member { bench, thread })
     }
 
-    /// An instance has ended. Where others would wait for the last one in vain, they are told.
-    pub(super) fn leave(&self, bench: &Arc<Workbench>) {
+    /// An instance has ended. Where requests would wait for the last one in vain, they are refused.
+    fn leave(&self, bench: &Arc<Workbench>) {
         let mut members = self.members.lock();
         members.here.retain(|member| !Arc::ptr_eq(&member.bench, bench));
         if !members.here.is_empty() {
@@ -187,6 +186,21 @@ impl Crew {
         const SHORTEST: Duration = Duration::from_millis(5);
         let limit = self.limit.unwrap_or(Watchdog::INTERVAL);
         (limit / 4).clamp(SHORTEST, Watchdog::INTERVAL)
+    }
+}
+
+/// The place of an instance, left when its thread ends, however that comes about; unless another
+/// instance has it.
+struct Place {
+    crew: Arc<Crew>,
+    bench: Arc<Workbench>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.bench.is_replaced() {
+            self.crew.leave(&self.bench);
+        }
     }
 }
 

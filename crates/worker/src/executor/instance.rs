@@ -1,7 +1,6 @@
 //! A loaded session on a thread of its own, running batch after batch.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inferring_backend::{ExecuteError, Run, Session};
@@ -14,10 +13,10 @@ use crate::batcher::{Batch, Ran};
 use crate::statistics::RunTimes;
 
 /// A session and what it needs to run batches.
-pub(super) struct Instance {
+pub(super) struct Instance<'a> {
     pub(super) session: Box<dyn Session>,
-    pub(super) crew: Arc<Crew>,
-    pub(super) bench: Arc<Workbench>,
+    pub(super) crew: &'a Crew,
+    pub(super) bench: &'a Workbench,
     /// Inputs that this model is known to run: they tell a bad input from a broken session.
     pub(super) known_good: Option<Vec<Tensor>>,
 }
@@ -33,10 +32,28 @@ enum Outcome {
     Lost,
 }
 
+/// What became of the jobs of a batch.
+enum Served {
+    /// With outputs, which were there so long after the batch was taken.
+    Answered(Duration),
+    /// They are answered, but not with outputs.
+    Interrupted,
+    Failed(Batch, ExecuteError),
+}
+
+impl Served {
+    fn failure(self) -> Option<(Batch, ExecuteError)> {
+        match self {
+            Self::Failed(batch, error) => Some((batch, error)),
+            Self::Answered(_) | Self::Interrupted => None,
+        }
+    }
+}
+
 /// A batch was taken away while it ran.
 struct Lost;
 
-impl Instance {
+impl Instance<'_> {
     /// Runs batches until the batcher is closed and empty, or another instance has this one's
     /// place.
     pub(super) fn run(mut self) {
@@ -58,7 +75,6 @@ impl Instance {
                 }
             };
         }
-        self.crew.leave(&self.bench);
     }
 
     /// Runs a batch and answers its jobs; how long that took, where it ran as a whole. Where it
@@ -66,8 +82,9 @@ impl Instance {
     /// are answered.
     fn serve(&mut self, batch: Batch) -> Result<Option<Duration>, Lost> {
         let failed = match self.try_serve(batch)? {
-            Ok(time) => return Ok(time),
-            Err(failed) => failed,
+            Served::Answered(time) => return Ok(Some(time)),
+            Served::Interrupted => return Ok(None),
+            Served::Failed(batch, error) => (batch, error),
         };
         let mut soundness = None;
         let mut failed = Some(failed);
@@ -83,7 +100,7 @@ impl Instance {
             let Some(batch) = self.bench.next() else {
                 return Ok(None);
             };
-            failed = self.try_serve(batch)?.err();
+            failed = self.try_serve(batch)?.failure();
         }
     }
 
@@ -115,20 +132,15 @@ impl Instance {
             lone.fail(&ServiceError::failed("the model failed to run").caused_by(error));
             return Ok(());
         }
-        if let Err((lone, error)) = self.try_serve(lone)? {
+        if let Some((lone, error)) = self.try_serve(lone)?.failure() {
             let message = format!("the model cannot run this input: {error}");
             lone.fail(&ServiceError::new(ErrorKind::InvalidArgument, Blame::Client, message));
         }
         Ok(())
     }
 
-    /// Runs a batch once and answers its jobs, or gives it back with the reason. The time is that
-    /// which the instance was busy with it; there is none if the run was ended early.
-    #[expect(clippy::type_complexity, reason = "three ways out, two of them the caller's")]
-    fn try_serve(
-        &mut self,
-        batch: Batch,
-    ) -> Result<Result<Option<Duration>, (Batch, ExecuteError)>, Lost> {
+    /// Runs a batch once and answers its jobs, or gives it back with the reason.
+    fn try_serve(&mut self, batch: Batch) -> Result<Served, Lost> {
         let begun = Instant::now();
         let inputs = batch.inputs();
         let joined = Instant::now();
@@ -137,10 +149,10 @@ impl Instance {
         let (batch, outputs) = match outcome {
             Outcome::Ran(batch, outputs) => match batch.split(outputs, &self.crew.outputs) {
                 Ok(outputs) => (batch, outputs),
-                Err(error) => return Ok(Err((batch, error))),
+                Err(error) => return Ok(Served::Failed(batch, error)),
             },
-            Outcome::Failed(batch, error) => return Ok(Err((batch, error))),
-            Outcome::Interrupted => return Ok(Ok(None)),
+            Outcome::Failed(batch, error) => return Ok(Served::Failed(batch, error)),
+            Outcome::Interrupted => return Ok(Served::Interrupted),
             Outcome::Lost => return Err(Lost),
         };
         let done = Instant::now();
@@ -158,8 +170,10 @@ impl Instance {
             execution = ?times.infer,
             "a batch ran",
         );
+        // Not the answering: whoever is woken by it may take the processor for a while.
+        let time = done.saturating_duration_since(batch.taken());
         batch.complete(outputs, times.infer);
-        Ok(Ok(Some(done - begun)))
+        Ok(Served::Answered(time))
     }
 
     /// Runs the session on these inputs for those who wait for the batch: if they all leave, or

@@ -62,6 +62,11 @@ impl Watchdog {
     /// # Errors
     /// The system's, where it starts no thread.
     pub(crate) fn watch(&self, new: Weak<dyn Watched>) -> io::Result<()> {
+        {
+            let mut watched = self.watched.lock();
+            watched.retain(|old| old.strong_count() > 0);
+            watched.push(new);
+        }
         let mut is_started = self.is_started.lock();
         if !*is_started {
             let (attention, watched) = (self.attention.clone(), self.watched.clone());
@@ -69,9 +74,6 @@ impl Watchdog {
                 .start("watch runs".to_owned(), move || look_around(&attention, &watched))?;
             *is_started = true;
         }
-        let mut watched = self.watched.lock();
-        watched.retain(|old| old.strong_count() > 0);
-        watched.push(new);
         Ok(())
     }
 
