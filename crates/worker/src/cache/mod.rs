@@ -171,6 +171,7 @@ mod tests {
     use inferring_types::{Deadline, ErrorKind, NamedTensor, ServiceError, Tensor};
 
     use super::*;
+    use crate::party::Party;
 
     fn cache() -> Arc<ResultCache> {
         ResultCache::new(&CacheConfig::default())
@@ -263,6 +264,72 @@ mod tests {
         drop(first);
         assert!(!leader.is_wanted_or_ends(Instant::now()));
         lead(&cache, key);
+    }
+
+    #[tokio::test]
+    async fn who_comes_while_a_run_is_being_ended_leads_anew() {
+        let (cache, key) = (cache(), ContentDigest::of(b"k"));
+        let (first, old) = lead(&cache, key);
+        let party = Party::new(1);
+        old.attach(party.clone());
+        drop(first);
+        assert!(party.run().is_interrupted());
+        let (second, new) = lead(&cache, key);
+        let third = join(&cache, key);
+        // The old run was done before it could be ended: what it gave is good, and nobody's who
+        // waits for the new one.
+        old.complete(Ok(answer(1.0)));
+        let fourth = cache.get_or_lead(Company::Any, kept(), key, soon(), Instant::now());
+        assert!(matches!(fourth, Lookup::Hit(_)));
+        new.complete(Err(ServiceError::failed("broken")));
+        assert!(second.wait().await.is_err() && third.wait().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn rows_of_a_job_are_kept_one_by_one_and_each_has_its_own_memory() {
+        let cache = cache();
+        let keys: Vec<_> = (0..3u8).map(|number| ContentDigest::of(&[number])).collect();
+        let axes: Arc<OutputAxes> = [Some(0)].into();
+        let jobs = Jobs { parts_max: 2, axes: &axes, company: Company::Any };
+        let tenant = kept();
+        let found = cache.find(tenant, &keys, &jobs, soon(), Instant::now());
+        let [two, one] = <[_; 2]>::try_from(found.awaited).ok().expect("two jobs");
+        let (two_led, one_led) = (two.led.unwrap(), one.led.unwrap());
+        assert_eq!((two_led.parts, one_led.parts), (vec![0, 1], vec![2]));
+        drop(one_led.leader);
+        let tensor = Tensor::from_f32([2].into(), &[1.0, 2.0]).unwrap();
+        let outputs: Arc<[_]> = [NamedTensor::new("y".into(), tensor.clone())].into();
+        let both = Answer { outputs, ..Arc::into_inner(answer(0.0)).unwrap() };
+        two_led.leader.complete(Ok(Arc::new(both)));
+        assert_eq!(two.ticket.wait().await.unwrap().outputs[0].tensor, tensor);
+        assert!(one.ticket.wait().await.unwrap_err().is_retryable(), "lost, and nobody waits");
+        for (key, value) in keys.iter().zip([1.0, 2.0]) {
+            let hit = cache.get_or_lead(Company::Any, tenant, *key, soon(), Instant::now());
+            let Lookup::Hit(hit) = hit else { panic!("it is kept") };
+            let row = &hit.outputs[0].tensor;
+            assert_eq!(*row, Tensor::from_f32([1].into(), &[value]).unwrap());
+            assert_ne!(row.data().as_ptr(), tensor.data().as_ptr());
+        }
+    }
+
+    /// Joining only what is apart, and then nothing, comes to an end.
+    #[tokio::test]
+    async fn who_was_failed_by_others_joins_less_and_less() {
+        let cache = cache();
+        let keys: Vec<_> = (0..2u8).map(|number| ContentDigest::of(&[number])).collect();
+        let axes: Arc<OutputAxes> = [Some(0)].into();
+        let jobs = Jobs { parts_max: 2, axes: &axes, company: Company::Any };
+        let _job = cache.find(kept(), &keys, &jobs, soon(), Instant::now());
+        let ask = |company| cache.get_or_lead(company, kept(), keys[0], soon(), Instant::now());
+        assert!(matches!(ask(Company::Any), Lookup::Join(_, Some(0))));
+        let Lookup::Lead(ticket, leader) = ask(Company::Apart) else {
+            panic!("the other row could make it fail")
+        };
+        assert!(matches!(ask(Company::Apart), Lookup::Join(_, None)));
+        assert!(matches!(ask(Company::Any), Lookup::Join(_, None)), "the newest is found");
+        assert!(matches!(ask(Company::Nobody), Lookup::Lead(..)));
+        leader.complete(Ok(answer(1.0)));
+        assert!(ticket.wait().await.is_ok());
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@ pub(crate) fn count(tensor: &Tensor, axis: usize) -> Option<u64> {
 ///
 /// At least one tensor, and all have that axis: a model is held to that before its rows are
 /// joined.
+#[cfg(test)]
 pub(crate) fn join<'a>(tensors: impl Iterator<Item = &'a Tensor>, axis: usize) -> Tensor {
     grid::join(tensors, Axes { rows: axis, length: None }, &[])
 }

@@ -155,10 +155,13 @@ mod tests {
     fn neighbouring_rows_of_the_first_axis_are_not_copied() {
         let tensor = Tensor::from_f32([3, 2].into(), &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
         let rows = Rows::of(&tensor, 0).unwrap();
-        let part = rows.take(&[1..3]);
+        let part = rows.take(std::slice::from_ref(&(1..3)));
         assert_eq!(part, Tensor::from_f32([2, 2].into(), &[3.0, 4.0, 5.0, 6.0]).unwrap());
         assert_eq!(part.data().as_ptr(), tensor.data()[8..].as_ptr());
-        assert_eq!(rows.take(&[0..3]).data().as_ptr(), tensor.data().as_ptr());
+        assert_eq!(
+            rows.take(std::slice::from_ref(&(0..3))).data().as_ptr(),
+            tensor.data().as_ptr()
+        );
         assert!(Rows::of(&tensor, 2).is_none());
     }
 

@@ -68,11 +68,9 @@ impl Inquiry<'_> {
         }
         let executor = self.executor;
         let key = executor.cache_key(&inputs);
-        let mut company = Company::Any;
+        let (mut company, mut now) = (Company::Any, self.order.accepted);
         loop {
-            let (tenant, urgency, now) = (executor.tenant, self.urgency(), Instant::now());
-            let lookup = self.cache.get_or_lead(company, tenant, key, urgency, now);
-            match lookup {
+            match self.cache.get_or_lead(company, executor.tenant, key, self.urgency(), now) {
                 Lookup::Hit(answer) => {
                     let outputs = answer.outputs.clone();
                     let cache = CacheOutcome::Hit;
@@ -92,6 +90,7 @@ impl Inquiry<'_> {
                         Err(failure) => return Err(failure.error),
                     };
                     company = company.less().ok_or(failure)?;
+                    now = Instant::now();
                 }
             }
         }

@@ -8,10 +8,11 @@ use inferring_types::{
     CacheOutcome, DataType, Deadline, ErrorKind, InferRequest, InferenceService as _, NamedTensor,
     Shape, Tensor,
 };
-use inferring_worker::WorkerConfig;
+use inferring_worker::{QueueConfig, WorkerConfig};
 
 use crate::fixture::{
-    Fixture, expected, request, row, row_answer, values, with_timeout, within_patience,
+    Fixture, PATIENCE, any_width, expected, queueing, request, row, row_answer, values,
+    with_timeout, within_patience,
 };
 
 const POISON: f32 = -777.0;
@@ -182,6 +183,24 @@ async fn who_fails_again_after_anothers_failure_is_told_so() {
     assert_eq!(fixture.status().await.cache.entries, 0);
     let answer = fixture.ask(rows(&[3.0, 2.0, 1.0])).await;
     assert_eq!(values(&answer), rows_answer(&[3.0, 2.0, 1.0]));
+}
+
+#[tokio::test]
+async fn who_joins_and_is_in_more_of_a_hurry_hurries_the_job() {
+    let queue = QueueConfig { size_max: 2.try_into().unwrap(), ..QueueConfig::default() };
+    for (times, order) in [(20, [1, 2, 1]), (2, [1, 1, 2])] {
+        let fixture = Fixture::with(&any_width(), &queueing(queue.clone()));
+        let busy = fixture.occupy();
+        let within = |times, request| with_timeout(request, times * PATIENCE);
+        let last = fixture.begin(within(9, request([1, 3], &[1.0; 3])));
+        let first = fixture.begin(within(5, rows(&[1.0, 2.0])));
+        let joined = fixture.begin(within(times, request([1, 3], &[1.0; 3])));
+        fixture.engine.release();
+        for answer in [busy, last, first, joined] {
+            within_patience(answer).await.unwrap();
+        }
+        assert_eq!(fixture.rows_of_runs(), order, "{times}");
+    }
 }
 
 /// A step of a model whose state has its rows on the second axis, with an input without rows.
