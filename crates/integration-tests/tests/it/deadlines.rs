@@ -13,7 +13,7 @@ use crate::cluster;
 const SLACK: Duration = Duration::from_secs(1);
 
 #[test]
-fn a_request_ends_at_its_deadline_while_the_model_still_runs() {
+fn a_request_ends_by_its_deadline_though_the_model_takes_longer() {
     let cluster = cluster().models([models::named("slow")]).start();
     let limit = Duration::from_millis(20);
     for (client, numbers) in [(cluster.worker(1).client(), 1..11), (cluster.client(), 11..21)] {
@@ -21,7 +21,6 @@ fn a_request_ends_at_its_deadline_while_the_model_still_runs() {
             let body = SLOW_DOUBLE.body(n).to_string();
             let answer = client.post("/infer", &[("x-request-timeout-ms", "20")], body);
             assert_eq!(answer.status, 504, "{}", answer.text());
-            assert!(answer.elapsed >= limit, "{:?}", answer.elapsed);
             assert!(answer.elapsed < limit + SLACK, "{:?}", answer.elapsed);
         }
     }
@@ -73,7 +72,8 @@ fn requests_whose_deadline_passes_in_the_queue_never_run() {
         .collect();
     let statuses: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
     assert!(asked.elapsed() < limit + 2 * SLACK, "{:?} for {limit:?}", asked.elapsed());
-    assert!(statuses.iter().all(|status| [200, 504].contains(status)), "{statuses:?}");
+    // Most are told at once that there is too much before them.
+    assert!(statuses.iter().all(|status| [200, 429, 504].contains(status)), "{statuses:?}");
     // What nobody waits for any more is dropped. A run may still be in vain, where its own
     // deadline passed while it ran.
     wait_until("the queue is empty", LONG, || cluster.sum("batch_processor/queued") == 0);
