@@ -3,7 +3,6 @@
 //!
 //! The source under test is the library's own, compiled over loom's primitives: these models run
 //! with all other tests and need no flag.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 #[path = "../src/watchdog/attention.rs"]
 mod attention;

@@ -27,7 +27,9 @@ impl Job {
         order: Order,
         leader: Leader,
     ) -> Self {
-        let rows = assembly.rows(&inputs);
+        // Rows without a byte cost nothing, and there may be any number of them.
+        let is_empty = inputs.iter().all(|input| input.data().is_empty());
+        let rows = assembly.rows(&inputs).min(if is_empty { 1 } else { usize::MAX });
         Self { inputs, rows, order, leader }
     }
 

@@ -81,7 +81,7 @@ impl Crew {
     /// The system's, where it starts no thread.
     pub(super) fn start(&self, session: Box<dyn Session>) -> io::Result<()> {
         let mut members = self.members.lock();
-        let member = self.start_member(move || Some(session))?;
+        let member = self.start_member(move || Some(session), Vec::new())?;
         members.here.push(member);
         Ok(())
     }
@@ -89,6 +89,7 @@ impl Crew {
     fn start_member(
         &self,
         session: impl FnOnce() -> Option<Box<dyn Session>> + Send + 'static,
+        inherited: Vec<Batch>,
     ) -> io::Result<Member> {
         let bench = Arc::new(Workbench::default());
         let body = {
@@ -96,8 +97,9 @@ impl Crew {
             move || {
                 let place = Place { crew, bench };
                 let Some(session) = session() else { return };
-                let known_good = place.crew.known_good.clone();
-                Instance { session, crew: &place.crew, bench: &place.bench, known_good }.run();
+                let (crew, bench) = (&*place.crew, &*place.bench);
+                let known_good = crew.known_good.clone();
+                Instance { session, crew, bench, known_good, inherited }.run();
             }
         };
         let thread = self.threads.start(format!("run {}", self.name), body)?;
@@ -117,6 +119,8 @@ impl Crew {
             error!(model = %self.name, "no instance of the model is left: it refuses requests");
             self.batcher.close();
         }
+        // Before it is said that the model is gone.
+        self.spares.release();
         if let Some(ended) = ended {
             ended();
         }
@@ -139,20 +143,17 @@ impl Crew {
         batch.fail(&error);
     }
 
-    /// Puts another instance in the place of one that hangs, and answers what that had in hand.
-    fn replace(&self, bench: &Arc<Workbench>, batches: Vec<Batch>, over_limit: bool) {
-        if let Some(batch) = batches.first() {
-            self.batcher.lost(batch.run());
-        }
-        if let Err(error) = self.put_in_place_of(bench) {
+    /// Puts another instance in the place of one that hangs. What that ran is answered; what it
+    /// had not come to is for the other one.
+    fn replace(&self, bench: &Arc<Workbench>, batch: Batch, over_limit: bool, later: Vec<Batch>) {
+        self.batcher.lost(batch.run());
+        if let Err(error) = self.put_in_place_of(bench, later) {
             error!(model = %self.name, error, "an instance hangs and is not replaced");
         }
-        for batch in batches {
-            self.give_up(batch, over_limit);
-        }
+        self.give_up(batch, over_limit);
     }
 
-    fn put_in_place_of(&self, bench: &Arc<Workbench>) -> Result<(), String> {
+    fn put_in_place_of(&self, bench: &Arc<Workbench>, later: Vec<Batch>) -> Result<(), String> {
         let mut members = self.members.lock();
         let place = members.here.iter().position(|member| Arc::ptr_eq(&member.bench, bench));
         let place = place.ok_or("it has ended")?;
@@ -169,7 +170,7 @@ impl Crew {
                 None
             }
         };
-        let new = self.start_member(session).map_err(|error| error.to_string())?;
+        let new = self.start_member(session, later).map_err(|error| error.to_string())?;
         bench.replace();
         members.here[place] = new;
         members.lost += 1;
@@ -219,8 +220,8 @@ impl Watched for Crew {
                     sight.is_busy = true;
                     sight.again = due.map_or(sight.again, |due| due.min(sight.again));
                 }
-                workbench::Sight::Stuck { batches, over_limit } => {
-                    self.replace(&bench, batches, over_limit);
+                workbench::Sight::Stuck { batch, over_limit, later } => {
+                    self.replace(&bench, batch, over_limit, later);
                 }
             }
         }

@@ -19,6 +19,8 @@ pub(super) struct Instance<'a> {
     pub(super) bench: &'a Workbench,
     /// Inputs that this model is known to run: they tell a bad input from a broken session.
     pub(super) known_good: Option<Vec<Tensor>>,
+    /// What another instance had in hand that this one takes the place of.
+    pub(super) inherited: Vec<Batch>,
 }
 
 /// What became of a batch that was run.
@@ -58,7 +60,7 @@ impl Instance<'_> {
     /// place.
     pub(super) fn run(mut self) {
         let mut last = None;
-        while let Some(batch) = self.crew.batcher.next_batch(last) {
+        while let Some(batch) = self.next_batch(last) {
             let run = batch.run();
             // A defect of this crate costs the batch in hand: whoever waits for it is told when
             // it is dropped. It must not cost the instance, behind which requests would go on to
@@ -75,6 +77,10 @@ impl Instance<'_> {
                 }
             };
         }
+    }
+
+    fn next_batch(&mut self, last: Option<Ran>) -> Option<Batch> {
+        self.inherited.pop().or_else(|| self.crew.batcher.next_batch(last))
     }
 
     /// Runs a batch and answers its jobs; how long that took, where it ran as a whole. Where it

@@ -14,8 +14,8 @@ use super::ModelError;
 /// Where an engine lets several instances share one loaded model, one more costs nothing; where
 /// not, the file is loaded again and must be the same.
 pub(super) struct Spares {
-    /// A handle that no instance runs on.
-    shared: Option<Mutex<Box<dyn Session>>>,
+    /// A handle that no instance runs on, where the engine gives one.
+    shared: Mutex<Option<Box<dyn Session>>>,
     backend: Arc<dyn Backend>,
     path: PathBuf,
     options: LoadOptions,
@@ -31,7 +31,7 @@ impl Spares {
         loaded: &LoadedModel,
     ) -> Self {
         Self {
-            shared: loaded.session.share().map(Mutex::new),
+            shared: Mutex::new(loaded.session.share()),
             backend: backend.clone(),
             path,
             options: options.clone(),
@@ -44,9 +44,7 @@ impl Spares {
     /// # Errors
     /// The file cannot be loaded any more, or is another than it was.
     pub(super) fn session(&self) -> Result<Box<dyn Session>, ModelError> {
-        if let Some(shared) = &self.shared
-            && let Some(session) = shared.lock().share()
-        {
+        if let Some(session) = self.shared.lock().as_ref().and_then(|shared| shared.share()) {
             return Ok(session);
         }
         let loaded = self.backend.load(&self.path, &self.options)?;
@@ -54,5 +52,10 @@ impl Spares {
             return Err(ModelError::Changed { path: self.path.clone() });
         }
         Ok(loaded.session)
+    }
+
+    /// Lets go of the loaded model, when no instance is left that may need another session of it.
+    pub(super) fn release(&self) {
+        *self.shared.lock() = None;
     }
 }

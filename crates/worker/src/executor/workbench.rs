@@ -60,10 +60,11 @@ pub(super) enum Sight {
         due: Option<Instant>,
         went_over_limit: bool,
     },
-    /// It does not end; everything that the instance had in hand.
+    /// It does not end. With what it runs, and what was to follow.
     Stuck {
-        batches: Vec<Batch>,
+        batch: Batch,
         over_limit: bool,
+        later: Vec<Batch>,
     },
 }
 
@@ -131,8 +132,6 @@ impl Workbench {
             return Sight::Running { due: hangs_from.or(limit), went_over_limit };
         }
         let Current { batch, over_limit, .. } = state.current.take().expect("it was there");
-        let mut batches = std::mem::take(&mut state.later);
-        batches.push(batch);
-        Sight::Stuck { batches, over_limit }
+        Sight::Stuck { batch, over_limit, later: std::mem::take(&mut state.later) }
     }
 }

@@ -1,11 +1,11 @@
-//! Random traffic over a random worker: shapes, batches, deadlines, cancellation, poison and
-//! failures at once. Whatever happens, every request ends once, with its own answer or with an
+//! Random traffic over a random worker: shapes, batches, deadlines, priorities, cancellation,
+//! poison, failures and instances that hang, at once. Whatever happens, every request ends once, with its own answer or with an
 //! error that is due to it, and the books balance.
 //!
 //! A failure prints the seed; `INFERRING_TEST_SEED=<seed>` draws the same traffic and worker
 //! again (threads still interleave as they like).
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use inferring_worker::{CacheConfig, QueueConfig, Worker, WorkerConfig};
 
 use crate::fixture::{
     Answer, Fixture, PATIENCE, expected, queueing, request, status, values, with_timeout,
+    within_patience,
 };
 
 const CLIENTS: u64 = 24;
@@ -47,19 +48,23 @@ fn random_config(random: &mut Rng) -> WorkerConfig {
     };
     let cache = CacheConfig { entries: [0, 1, 20, 1000][random.usize(..4)], ..Default::default() };
     let instances = NonZeroUsize::new(random.usize(1..4));
-    WorkerConfig { cache, instances, ..queueing(batching) }
+    let run_limit = random.bool().then_some(Duration::from_millis(20));
+    WorkerConfig { cache, instances, run_limit, ..queueing(batching) }
 }
 
 async fn run(random: &mut Rng, config: &WorkerConfig) {
     let fixture = Fixture::of_any_width(config);
     fixture.engine.set_poison(Some(POISON));
     fixture.engine.set_delay(Duration::from_micros(random.u64(0..200)));
-    let failing = random.bool();
+    // On a busy machine a good run may take longer than its limit as well.
+    let hanging = config.run_limit.is_some();
+    let failing = hanging || random.bool();
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
             let client = Client {
                 worker: fixture.worker.clone(),
                 engine: failing.then(|| fixture.engine.clone()),
+                hanging,
                 random: random.fork(),
                 ends: Ends::default(),
             };
@@ -72,6 +77,9 @@ async fn run(random: &mut Rng, config: &WorkerConfig) {
     }
     assert_eq!(ends.all(), CLIENTS * TURNS as u64);
     assert!(ends.answers > 0, "{ends:?}");
+    // What hung and was replaced comes back now, and nothing hangs any more.
+    fixture.engine.hang_next(0);
+    fixture.engine.release();
     balance(&fixture, &ends).await;
 }
 
@@ -95,13 +103,21 @@ async fn balance(fixture: &Fixture, ends: &Ends) {
     assert_eq!(left, batches.batches);
     assert!(batches.batches <= fixture.runs() as u64);
     assert!(batches.batches + batches.dropped <= cache.misses, "{batches:?}, {cache:?}");
-    assert_eq!(fixture.engine.running(), 0);
+    // Closing does not wait for what had hung.
+    within_patience(async {
+        while fixture.engine.running() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 struct Client {
     worker: Arc<Worker>,
     /// Where this run has failures: what to bring them about with.
     engine: Option<Arc<FakeControl>>,
+    /// Whether instances that hang are replaced.
+    hanging: bool,
     random: Rng,
     ends: Ends,
 }
@@ -158,13 +174,16 @@ impl Client {
         self.ends.rows += rows;
         self.ends.rows_of_no_time += if timeout.is_zero() { rows } else { 0 };
         if let Some(engine) = self.engine.as_ref().filter(|_| self.random.u8(..30) == 0) {
-            if self.random.bool() {
-                engine.fail_next(2);
-            } else {
-                engine.panic_next(2);
-            };
+            match self.random.u8(..20) {
+                // So rare that there is always an instance left.
+                0 if self.hanging => engine.hang_next(1),
+                ..10 => engine.fail_next(2),
+                _ => engine.panic_next(2),
+            }
         }
         let request = with_timeout(request([rows, width as u64], &numbers), timeout);
+        let priority = NonZeroU32::new(self.random.u32(..5));
+        let request = InferRequest { priority, ..request };
         let Some(answer) = self.ask(request).await else {
             self.ends.left += 1;
             return;

@@ -181,3 +181,20 @@ async fn closing_waits_for_no_instance_that_hangs() {
     assert_eq!(within_patience(hanging).await.unwrap_err().kind(), ErrorKind::Internal);
     assert_eq!(fixture.engine.running(), 2);
 }
+
+/// A batch failed and was halved, and the run of the first half hangs: the second half has not run,
+/// and is run by the instance that takes the place.
+#[tokio::test]
+async fn what_an_instance_that_hangs_had_not_come_to_is_done_by_the_next() {
+    let config = WorkerConfig { run_limit: Some(LIMIT), ..queueing(pairs()) };
+    let fixture = Fixture::with(&FakeBackend::new(), &config);
+    fixture.engine.hold();
+    let [first, second] = [1.0, 2.0].map(|value| fixture.begin(row(value)));
+    assert!(fixture.engine.wait_until_running(1, PATIENCE));
+    fixture.engine.fail_next(1);
+    fixture.engine.hang_next(1);
+    fixture.engine.release();
+    assert_eq!(within_patience(first).await.unwrap_err().kind(), ErrorKind::Internal);
+    assert_eq!(values(&within_patience(second).await), row_answer(2.0));
+    assert_eq!(fixture.rows_of_runs(), [2, 1, 1]);
+}

@@ -19,11 +19,14 @@ fn one_by_one() -> WorkerConfig {
 }
 
 /// Asks as far as the request goes without waiting; the answer where that is all the way.
-fn try_begin(fixture: &Fixture, request: InferRequest) -> Result<BoxFuture<'_, Answer>, Answer> {
+fn try_begin(
+    fixture: &Fixture,
+    request: InferRequest,
+) -> Result<BoxFuture<'_, Answer>, Box<Answer>> {
     let mut answer = fixture.worker.infer(request);
     match pin!(&mut answer).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Pending => Ok(answer),
-        Poll::Ready(answer) => Err(answer),
+        Poll::Ready(answer) => Err(Box::new(answer)),
     }
 }
 
