@@ -1,6 +1,5 @@
 //! One served version of a model: what executes it, under the names that it has now.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -77,7 +76,7 @@ impl Model {
             batch_size_max: metadata.batch_size_max,
             inputs: metadata.inputs.clone(),
             outputs: metadata.outputs.clone(),
-            instances: serving.instances.map_or(1, NonZeroUsize::get),
+            instances: self.executor.instances,
             device: self.executor.device.clone(),
             delay_max: if waits { serving.queue.delay_max } else { Duration::ZERO },
             preferred_batch_sizes: serving.preferred_batch_sizes.clone(),

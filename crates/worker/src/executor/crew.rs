@@ -6,10 +6,11 @@
 //! it are served. The lost thread ends by itself if it comes back. See ADR 0011.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use inferring_backend::Session;
+use inferring_backend::{Session, pin_current_thread};
 use inferring_types::{Blame, ErrorKind, ModelName, ServiceError, Tensor, TensorSpec};
 use parking_lot::Mutex;
 use tracing::{error, warn};
@@ -35,6 +36,8 @@ pub(super) struct Crew {
     pub(super) known_good: Option<Vec<Tensor>>,
     pub(super) spares: Spares,
     pub(super) limit: Option<Duration>,
+    /// To which the threads of instances are bound, one after the other; to none where empty.
+    pub(super) cores: Vec<usize>,
     pub(super) threads: Arc<Threads>,
     pub(super) members: Mutex<Members>,
 }
@@ -81,13 +84,15 @@ impl Crew {
     /// The system's, where it starts no thread.
     pub(super) fn start(&self, session: Box<dyn Session>) -> io::Result<()> {
         let mut members = self.members.lock();
-        let member = self.start_member(move || Some(session), Vec::new())?;
+        let place = members.here.len();
+        let member = self.start_member(place, move || Some(session), Vec::new())?;
         members.here.push(member);
         Ok(())
     }
 
     fn start_member(
         &self,
+        place: usize,
         session: impl FnOnce() -> Option<Box<dyn Session>> + Send + 'static,
         inherited: Vec<Batch>,
     ) -> io::Result<Member> {
@@ -95,15 +100,26 @@ impl Crew {
         let body = {
             let (crew, bench) = (self.me(), bench.clone());
             move || {
-                let place = Place { crew, bench };
+                let own = Place { crew, bench };
+                // First, for the threads of an engine's own would be bound as this one is.
                 let Some(session) = session() else { return };
-                let (crew, bench) = (&*place.crew, &*place.bench);
+                let (crew, bench) = (&*own.crew, &*own.bench);
+                crew.bind_thread(place);
                 let known_good = crew.known_good.clone();
                 Instance { session, crew, bench, known_good, inherited }.run();
             }
         };
         let thread = self.threads.start(format!("run {}", self.name), body)?;
         Ok(Member { bench, thread })
+    }
+
+    /// Binds this thread, on which the instance in that place runs, to its core.
+    fn bind_thread(&self, place: usize) {
+        let Some(cores) = NonZeroUsize::new(self.cores.len()) else { return };
+        let core = self.cores[place % cores];
+        if let Err(error) = pin_current_thread(core) {
+            warn!(model = %self.name, core, %error, "an instance is not bound to its core");
+        }
     }
 
     /// An instance has ended. Where requests would wait for the last one in vain, they are refused.
@@ -170,7 +186,7 @@ impl Crew {
                 None
             }
         };
-        let new = self.start_member(session, later).map_err(|error| error.to_string())?;
+        let new = self.start_member(place, session, later).map_err(|error| error.to_string())?;
         bench.replace();
         members.here[place] = new;
         members.lost += 1;

@@ -16,8 +16,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
-use inferring_backend::{Backend, LoadError, LoadedModel};
-use inferring_repository::{ModelPlan, VersionPlan, WarmupError};
+use inferring_backend::{Backend, Cores, LoadError, LoadedModel};
+use inferring_repository::{ModelPlan, Pinning, VersionPlan, WarmupError};
 use inferring_types::{
     Batching, ContentDigest, ContentHasher, DeviceStatus, ModelMetadata, ModelName,
     ModelStatistics, ModelVersion, NamedTensor, Tensor, TensorSpec,
@@ -44,6 +44,8 @@ pub(crate) struct Executor {
     /// Of a model whose state is kept between requests.
     pub(crate) sequences: Option<Arc<Sequences>>,
     pub(crate) device: DeviceStatus,
+    /// How many runs may overlap.
+    pub(crate) instances: usize,
     /// By which settings it was loaded.
     pub(crate) serving: Arc<Serving>,
     /// From which files.
@@ -146,7 +148,11 @@ impl Executor {
             batching: proof.batching,
         };
         let mut sessions = vec![first.session];
-        for _ in 1..serving.instances.map_or(1, NonZeroUsize::get) {
+        let instances = serving.instances.map_or_else(
+            || spares.worth(&mut *sessions[0], proof.known_good.as_deref()),
+            NonZeroUsize::get,
+        );
+        for _ in 1..instances {
             sessions.push(spares.session()?);
         }
         let scheduler = serving.scheduler(assembly.joins_rows(), sessions.len());
@@ -158,6 +164,7 @@ impl Executor {
             batcher: Arc::new(batcher),
             statistics: Arc::new(Statistics::new(name.clone(), version.version.clone())),
             tenant,
+            instances,
             sequences,
             key_prefix,
             device,
@@ -197,6 +204,10 @@ impl Executor {
             known_good,
             spares,
             limit: self.serving.run_limit,
+            cores: match self.serving.pinning {
+                Pinning::None => Vec::new(),
+                Pinning::Cores => Cores::of_process().numbers,
+            },
             threads: house.threads.clone(),
             members: Members::new(move || ended(tenant)),
         })

@@ -48,6 +48,20 @@ pub(super) fn run_samples(
     Ok(known_good)
 }
 
+/// How long a run of these inputs takes when nothing gets in its way; `None` where it fails.
+pub(super) fn shortest(session: &mut dyn Session, inputs: &[Tensor]) -> Option<Duration> {
+    let mut shortest = Duration::MAX;
+    for _ in 0..=RUNS {
+        let started = Instant::now();
+        execute(session, inputs, &Run::new()).ok()?;
+        shortest = shortest.min(started.elapsed());
+        if shortest >= LONG {
+            break;
+        }
+    }
+    Some(shortest)
+}
+
 /// Runs batches of 1, 2, 4, … rows, all of them a row that is known to run, and tells the batcher
 /// how long they took. Sizes that would take too long are left out, and all that follow.
 pub(super) fn learn_costs(session: &mut dyn Session, row: &[Tensor], batcher: &Batcher) {

@@ -1,6 +1,7 @@
 //! A worker over an engine that a test controls.
 
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -131,7 +132,7 @@ pub(crate) fn try_start(
         names.iter().map(|name| folder.path().join(format!("{name}.onnx"))).collect();
     paths.iter().for_each(|path| std::fs::write(path, "").unwrap());
     let repository = Repository::open(&paths).unwrap();
-    Worker::start("worker".into(), repository, Arc::new(backend.clone()), config)
+    Worker::start("worker".into(), repository, Arc::new(backend.clone()), &one_instance(config))
 }
 
 /// The same settings, but an instance takes all that is there: a batch is held back for nothing,
@@ -143,6 +144,13 @@ pub(crate) fn eager(config: &WorkerConfig) -> WorkerConfig {
         ..config.batching.clone()
     };
     WorkerConfig { batching, ..config.clone() }
+}
+
+/// The same settings, with one instance where they leave the number open: how long a run takes
+/// and how many cores there are must not decide what a test sees.
+pub(crate) fn one_instance(config: &WorkerConfig) -> WorkerConfig {
+    let instances = config.instances.or(Some(NonZeroUsize::MIN));
+    WorkerConfig { instances, ..config.clone() }
 }
 
 /// The default settings with others about the queue.

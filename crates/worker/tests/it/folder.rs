@@ -17,7 +17,7 @@ use inferring_types::{
 use inferring_worker::{StartError, Worker, WorkerConfig};
 use tempfile::TempDir;
 
-use crate::fixture::{Answer, PATIENCE, row, row_answer, values, within_patience};
+use crate::fixture::{Answer, PATIENCE, one_instance, row, row_answer, values, within_patience};
 
 /// A folder of models.
 pub(crate) struct Folder(TempDir);
@@ -128,7 +128,7 @@ pub(crate) fn serve(
     config: &WorkerConfig,
 ) -> Result<Arc<Worker>, StartError> {
     let repository = Repository::open([folder.path()]).unwrap();
-    Worker::start("worker".into(), repository, Arc::new(backend), config)
+    Worker::start("worker".into(), repository, Arc::new(backend), &one_instance(config))
 }
 
 /// A request to load a model from the folder.

@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use inferring_backend::fake::FakeBackend;
-use inferring_types::{Blame, ErrorKind, InferenceService as _, ServiceError};
-use inferring_worker::{QueueConfig, StartError, WorkerConfig};
+use inferring_repository::Repository;
+use inferring_types::{
+    Blame, ErrorKind, InferenceService as _, ModelRepository as _, ModelSelector, ServiceError,
+};
+use inferring_worker::{Pinning, QueueConfig, StartError, Worker, WorkerConfig};
 
 use crate::fixture::{
     Fixture, PATIENCE, queueing, request, row, row_answer, start, try_start, values, with_timeout,
     within_patience,
 };
+use crate::folder::Folder;
 
 #[tokio::test]
 async fn a_deadline_that_had_passed_on_arrival_never_runs_the_model() {
@@ -204,5 +208,46 @@ async fn no_wake_up_is_lost_between_requests_and_instances() {
         for client in clients.collect::<Vec<_>>() {
             client.await.unwrap();
         }
+    }
+}
+
+/// Where nothing is said, a model that takes its time has as many instances as cores, over one
+/// loaded model; one that does not has one, and so has one that would have to be loaded again.
+#[tokio::test]
+async fn the_number_of_instances_follows_from_the_model_and_the_cores() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    for (cost, is_sharable, expected) in [
+        (Duration::from_millis(2), true, cores),
+        (Duration::from_millis(2), false, 1),
+        (Duration::ZERO, true, 1),
+    ] {
+        let backend = FakeBackend::new();
+        backend.control().set_cost(move |_| cost);
+        backend.control().set_sharable(is_sharable);
+        let folder = Folder::of(&[("model/1/model.onnx", "0")]);
+        let repository = Repository::open([folder.path()]).unwrap();
+        let config = WorkerConfig::default();
+        let worker =
+            Worker::start("worker".into(), repository, Arc::new(backend.clone()), &config).unwrap();
+        let config = worker.config(ModelSelector::named("model")).await.unwrap();
+        assert_eq!(config.instances, expected);
+        assert_eq!(backend.control().loads(), 1);
+    }
+}
+
+/// Where threads cannot be bound that is logged, and the model is served all the same.
+#[tokio::test]
+async fn instances_bound_to_cores_answer() {
+    let config = WorkerConfig {
+        instances: NonZeroUsize::new(3),
+        pinning: Pinning::Cores,
+        ..WorkerConfig::default()
+    };
+    let fixture = Fixture::with(&FakeBackend::new(), &config);
+    fixture.engine.hold();
+    let answers = [1.0, 2.0, 3.0].map(|value| fixture.begin(row(value)));
+    fixture.engine.release();
+    for (value, answer) in [1.0, 2.0, 3.0].into_iter().zip(answers) {
+        assert_eq!(values(&within_patience(answer).await), row_answer(value));
     }
 }
