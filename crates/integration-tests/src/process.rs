@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use inferring_backend::ort::library::Places;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use crate::client::Client;
 use crate::waiting::{LONG, wait_for};
@@ -202,9 +202,12 @@ impl Process {
         }
     }
 
-    /// Has it end as by a defect of native code: by a fault of memory.
+    /// Has it end as native code does that finds itself broken: by aborting. Its memory is not
+    /// written to a file, as systems may do then.
     pub fn crash(&mut self) {
-        self.signal(Signal::SEGV);
+        let none = Rlimit { current: Some(0), maximum: Some(0) };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Core, none).unwrap();
+        self.signal(Signal::ABORT);
         self.ended = Some(self.child.wait().unwrap());
     }
 

@@ -4,11 +4,11 @@
 //! These tests need ONNX Runtime's shared library and fail without it, saying how to get it.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+#[path = "onnx/attention.rs"]
+mod attention;
 #[path = "../../backend/tests/it/onnx.rs"]
 #[expect(dead_code, reason = "shared with tests that write more kinds of models")]
 mod onnx;
-#[path = "onnx/attention.rs"]
-mod attention;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
