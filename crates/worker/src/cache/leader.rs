@@ -33,7 +33,7 @@ pub(crate) struct Failure {
 impl Failure {
     /// Whether the failure may be none of somebody who asked for so many of the parts: it came
     /// about on the way and not by the model, or by rows that others asked for.
-    pub(crate) fn is_anothers(&self, asked: usize) -> bool {
+    pub(crate) fn is_of_others(&self, asked: usize) -> bool {
         match self.error.kind() {
             ErrorKind::Overloaded | ErrorKind::Unavailable | ErrorKind::DeadlineExceeded => true,
             _ => asked < self.parts,

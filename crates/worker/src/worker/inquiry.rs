@@ -86,7 +86,7 @@ impl Inquiry<'_> {
                             Some(reply) => return Ok(reply),
                             None => not_kept_apart(),
                         },
-                        Err(failure) if failure.is_anothers(1) => failure.error,
+                        Err(failure) if failure.is_of_others(1) => failure.error,
                         Err(failure) => return Err(failure.error),
                     };
                     company = company.less().ok_or(failure)?;
@@ -204,7 +204,7 @@ impl Inquiry<'_> {
                     Err(failure)
                         if !is_led
                             && less.is_some()
-                            && failure.is_anothers(rows_of(&sources, at)) =>
+                            && failure.is_of_others(rows_of(&sources, at)) =>
                     {
                         None
                     }

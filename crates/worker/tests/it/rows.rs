@@ -169,7 +169,7 @@ async fn anothers_poison_costs_who_joined_a_good_row_nothing() {
 
 /// An error is looked up again once, not for ever.
 #[tokio::test]
-async fn who_fails_again_after_anothers_failure_is_told_so() {
+async fn who_fails_again_after_the_failure_of_another_is_told_so() {
     let fixture = Fixture::new();
     let busy = fixture.occupy();
     let first = fixture.begin(rows(&[1.0, 2.0]));
