@@ -150,7 +150,7 @@ async fn who_asked_first_may_leave_or_run_out_of_time_and_its_rows_are_computed_
 
 /// The good row was joined; the run failed for the other one.
 #[tokio::test]
-async fn anothers_poison_costs_who_joined_a_good_row_nothing() {
+async fn who_joined_a_good_row_pays_nothing_for_the_poison_of_another() {
     let fixture = Fixture::new();
     fixture.engine.set_poison(Some(POISON));
     let busy = fixture.occupy();
