@@ -55,7 +55,7 @@ impl CostModel {
     pub(crate) fn of(&self, class: Class) -> Option<Costs<'_>> {
         let nearest = self.nearest(class)?;
         let (known, curve) = &self.curves[nearest];
-        Some(Costs { curve, factor: growth(*known, class) })
+        Some(Costs { curve, factor: growth(*known, class), measured: *known == class })
     }
 
     /// A run took that long.
@@ -105,9 +105,16 @@ pub(crate) struct Costs<'a> {
     curve: &'a Curve,
     /// What is measured is about rows of another size: this many times as costly.
     factor: f64,
+    measured: bool,
 }
 
 impl Costs<'_> {
+    /// Whether rows of this class have run. If not, all that is said of them is supposed: good
+    /// enough to choose a batch by, and no reason to turn anybody away.
+    pub(crate) fn are_measured(&self) -> bool {
+        self.measured
+    }
+
     /// How long a run of so many rows takes, half of the times.
     pub(crate) fn expected(&self, rows: usize) -> Seconds {
         self.scaled(self.curve.expected(rows), self.curve.fixed())

@@ -82,7 +82,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         }
         let remaining = work.deadline.saturating_duration_since(now);
         let class = Class::of(work.row_bytes);
-        let Some(costs) = self.costs.of(class) else {
+        let Some(costs) = self.costs.of(class).filter(Costs::are_measured) else {
             return if remaining.is_zero() {
                 Err(Refusal::Hopeless { needed: Duration::ZERO, remaining })
             } else {

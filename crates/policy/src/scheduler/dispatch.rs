@@ -94,7 +94,7 @@ fn run(
         if config.dispatch_when_idle { size_wanted(config, situation, costs, most) } else { most };
     let safe = |rows| costs.safe(config.run_rows(rows));
     let slack = situation.due.saturating_duration_since(now).as_secs_f64();
-    if safe(wanted) <= slack {
+    if safe(wanted) <= slack || !costs.are_measured() {
         return Plan::Run { rows: wanted, reason: reason(wanted), sacrifice: None };
     }
     let (rows, sacrifice) = triage(config, situation, costs, now, wanted);

@@ -348,7 +348,8 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         let costs = self.costs.of(self.lanes.get(waiting.lane).cost_class);
         let rows = self.config.run_rows(waiting.rows);
         let ends = later(now, seconds(costs.map_or(0.0, |costs| costs.fastest(rows))));
-        let known = !waiting.probe && costs.is_some_and(|costs| self.trusts(costs, now));
+        let known = !waiting.probe
+            && costs.is_some_and(|costs| costs.are_measured() && self.trusts(costs, now));
         if ends <= waiting.due {
             Fate::InTime
         } else if ends > waiting.deadline && known {

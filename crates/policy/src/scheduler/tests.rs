@@ -74,6 +74,28 @@ fn an_idle_instance_takes_what_is_there_up_to_the_maximum() {
     assert!(matches!(fixture.next().step, Step::Nothing));
 }
 
+/// What small rows cost says little about large ones: 4 MiB of the same model are no million
+/// times dearer than 4 bytes.
+#[test]
+fn nobody_is_turned_away_for_costs_that_are_only_supposed() {
+    let config = SchedulerConfig::default();
+    let mut fixture = Fixture::with_flat_costs(config, MILLISECOND);
+    let large =
+        |fixture: &Fixture| Work { row_bytes: 4 << 20, rows: 4, lane: 1, ..fixture.work(LONG) };
+    let soon = Work { deadline: fixture.now + MILLISECOND, ..large(&fixture) };
+    fixture.offer(soon).unwrap();
+    fixture.offer(large(&fixture)).unwrap();
+    let next = fixture.next();
+    assert!(next.late.is_empty());
+    let Step::Run(batch) = next.step else { panic!("no batch: {:?}", next.step) };
+    assert_eq!(batch.jobs, [1, 2]);
+    // Once they have run a few times, it is known.
+    fixture.scheduler.ended(batch.run, Some(20 * MILLISECOND), fixture.now);
+    (0..20).for_each(|_| fixture.scheduler.learn(4 << 20, 4, 20 * MILLISECOND, fixture.now));
+    let soon = Work { deadline: fixture.now + MILLISECOND, ..large(&fixture) };
+    assert!(matches!(fixture.offer(soon), Err(Refusal::Hopeless { .. })));
+}
+
 #[test]
 fn jobs_leave_earliest_deadline_first() {
     let mut fixture = Fixture::new(SchedulerConfig::default());
