@@ -7,6 +7,8 @@
 #[path = "it/onnx.rs"]
 #[expect(dead_code, reason = "shared with tests that write more kinds of models")]
 mod onnx;
+#[path = "it/resident.rs"]
+mod resident;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -17,6 +19,7 @@ use inferring_types::{DataType, Tensor};
 use tempfile::TempDir;
 
 use crate::onnx::Size;
+use crate::resident::resident;
 
 const MIB: u64 = 1 << 20;
 /// Rows in one run: what a run computes in between then takes 4 MiB a tensor.
@@ -42,13 +45,6 @@ fn model() -> Vec<u8> {
         &[("y", onnx::tensor(float, &[Size::Fixed(1), Size::Fixed(1)]))],
         &[onnx::constant(float, &[1024, 8192], &weights).text(8, "w")],
     )
-}
-
-/// The memory of this process that is in use, in bytes.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
 }
 
 /// Loads, runs and drops the model; the memory in use before the drop, and after the trim.

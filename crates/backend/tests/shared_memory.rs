@@ -7,6 +7,8 @@
 #[path = "it/onnx.rs"]
 #[expect(dead_code, reason = "shared with tests that write more kinds of models")]
 mod onnx;
+#[path = "it/resident.rs"]
+mod resident;
 
 use std::num::NonZeroUsize;
 use std::sync::Barrier;
@@ -18,6 +20,7 @@ use inferring_types::{DataType, Tensor};
 use tempfile::TempDir;
 
 use crate::onnx::Size;
+use crate::resident::resident;
 
 const MIB: u64 = 1 << 20;
 const WEIGHTS: u64 = 64 * MIB;
@@ -34,13 +37,6 @@ fn model() -> Vec<u8> {
         &[("y", rows())],
         &[onnx::constant(float, &[4096, 4096], &weights).text(8, "w")],
     )
-}
-
-/// The memory of this process that is in use, in bytes.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
 }
 
 #[test]

@@ -9,6 +9,8 @@
 //! `valgrind --tool=callgrind .../request_cost 10000 hits`.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot run has nothing to say")]
 
+mod usage;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,7 @@ use inferring_types::{
 use inferring_worker::{Worker, WorkerConfig};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
+use usage::cpu_time;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -86,14 +89,4 @@ fn request(number: usize, series: usize) -> InferRequest {
         vec![NamedTensor::new("input".into(), tensor)],
         Deadline::after(Instant::now(), Duration::from_secs(30)),
     )
-}
-
-/// The CPU time that the threads of this process have used.
-fn cpu_time() -> Duration {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let nanos = tasks.map(|task| {
-        let text = std::fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
-        text.split_ascii_whitespace().next().unwrap().parse::<u64>().unwrap()
-    });
-    Duration::from_nanos(nanos.sum())
 }

@@ -9,6 +9,10 @@
 //! of whose rows are new or known, and the memory that a kept row takes.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot run has nothing to say")]
 
+#[path = "../../backend/tests/it/resident.rs"]
+mod resident;
+mod usage;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +23,8 @@ use inferring_types::{
     Tensor,
 };
 use inferring_worker::{Worker, WorkerConfig};
+use resident::resident;
+use usage::cpu_time;
 
 const SIZES: [usize; 7] = [1, 2, 8, 32, 256, 1024, 1025];
 
@@ -78,21 +84,4 @@ async fn ask(worker: &Worker, rows: usize, size: usize, from: usize) {
         );
         worker.infer(request).await.unwrap();
     }
-}
-
-/// The memory of this process that is in use, in bytes.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
-}
-
-/// The CPU time that the threads of this process have used.
-fn cpu_time() -> Duration {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let nanos = tasks.map(|task| {
-        let text = std::fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
-        text.split_ascii_whitespace().next().unwrap().parse::<u64>().unwrap()
-    });
-    Duration::from_nanos(nanos.sum())
 }

@@ -8,6 +8,8 @@
 #[path = "../../backend/tests/it/onnx.rs"]
 #[expect(dead_code, reason = "shared with tests that write more kinds of models")]
 mod onnx;
+#[path = "../../backend/tests/it/resident.rs"]
+mod resident;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use inferring_types::{
 };
 use inferring_worker::{Worker, WorkerConfig};
 use onnx::Size;
+use resident::resident;
 
 const MIB: u64 = 1 << 20;
 const CYCLES: usize = 50;
@@ -43,13 +46,6 @@ fn model() -> Vec<u8> {
         &[("y", onnx::tensor(float, &[Size::Symbol("N"), Size::Fixed(2048)]))],
         &[onnx::constant(float, &[1024, 2048], &weights).text(8, "w")],
     )
-}
-
-/// The memory of this process that is in use, in bytes.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
 }
 
 fn request(name: &ModelName, number: u64) -> InferRequest {

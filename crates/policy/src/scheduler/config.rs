@@ -48,8 +48,9 @@ impl Default for SchedulerConfig {
 }
 
 impl SchedulerConfig {
-    /// The most rows in one run, by either bound.
-    pub(super) fn rows_max(&self) -> usize {
+    /// The most rows in one run, by either bound; at least one.
+    #[must_use]
+    pub fn rows_max(&self) -> usize {
         let allowed = self.allowed.last().copied().unwrap_or(usize::MAX);
         self.rows_max.min(allowed).max(1)
     }
@@ -60,7 +61,8 @@ impl SchedulerConfig {
 
     /// How many rows a run has that is for `rows`: itself, or the next allowed number. A job of
     /// more than any allowed number runs as it is.
-    pub(super) fn run_rows(&self, rows: usize) -> usize {
+    #[must_use]
+    pub fn run_rows(&self, rows: usize) -> usize {
         let next = self.allowed.partition_point(|&allowed| allowed < rows);
         self.allowed.get(next).copied().unwrap_or(rows)
     }

@@ -4,8 +4,9 @@
 //! all, and makes everybody wait longer. Which counts more depends on how long the queue is and
 //! how fast it grows. So each size is charged with the time that everybody who is there will
 //! wait: for the run, and whoever is left then for what remains to be done, which under load is
-//! long if the batch wasted capacity (`pace`). On a quiet machine the least is the batch with the least mean waiting time, a row at a time for a
-//! model whose batches save nothing; near full load it is the batch with the best throughput.
+//! long if the batch wasted capacity (`pace`). On a quiet machine the least is the batch with the
+//! least mean waiting time, a row at a time for a model whose batches save nothing; near full load
+//! it is the batch with the best throughput.
 //!
 //! Then there are deadlines. A batch must be done before the first of its jobs is due, and where
 //! that allows only a smaller one than was wanted, there is a trap: under overload jobs are near
@@ -202,6 +203,7 @@ const ALONG: f64 = 1.2;
 /// How much longer everybody may wait, in terms of a run of one row, for a larger batch: costs are
 /// not known exactly, and of two that seem alike the larger one leaves more capacity.
 const INDIFFERENCE: f64 = 0.1;
+
 pub(super) fn seconds(seconds: Seconds) -> Duration {
     const CENTURY: Seconds = 100.0 * 365.0 * 24.0 * 3600.0;
     Duration::from_secs_f64(seconds.clamp(0.0, CENTURY))

@@ -49,7 +49,7 @@ impl Proof {
 }
 
 /// How long the check may take. A run that takes longer by itself is waited for.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs a model on generated rows and compares rows apart with rows together.
 pub fn prove(session: &mut dyn Session, inputs: &[TensorSpec], outputs: &[TensorSpec]) -> Proof {
@@ -70,17 +70,7 @@ pub fn prove_by(
 ) -> Result<Proof, Misfit> {
     let serving = Serving::new(settings, config)?;
     let (inputs, outputs) = serving.describe(inputs, outputs)?;
-    let question = Question {
-        inputs: &inputs,
-        outputs: &outputs,
-        mode: serving.queue.mode,
-        axes: serving.axes(&inputs, &outputs),
-        padding: serving.padding(&inputs, &outputs)?,
-        run_rows: serving.allowed_sizes.first().copied().unwrap_or(1),
-        examples: &[],
-        patience: PATIENCE,
-    };
-    Ok(question.answer(session))
+    Ok(Question::of(&serving, &inputs, &outputs, &[])?.answer(session))
 }
 
 /// A model, and what its settings say about its rows.
@@ -102,7 +92,29 @@ pub(crate) struct Question<'a> {
     pub(crate) patience: Duration,
 }
 
-impl Question<'_> {
+impl<'a> Question<'a> {
+    /// The question about a model of these inputs and outputs that is to be served so.
+    ///
+    /// # Errors
+    /// [`Misfit`] where the settings and the model contradict each other.
+    pub(crate) fn of(
+        serving: &Serving,
+        inputs: &'a [TensorSpec],
+        outputs: &'a [TensorSpec],
+        examples: &'a [Vec<Tensor>],
+    ) -> Result<Self, Misfit> {
+        Ok(Self {
+            inputs,
+            outputs,
+            mode: serving.queue.mode,
+            axes: serving.axes(inputs, outputs),
+            padding: serving.padding(inputs, outputs)?,
+            run_rows: serving.allowed_sizes.first().copied().unwrap_or(1),
+            examples,
+            patience: PATIENCE,
+        })
+    }
+
     /// Whether rows may share a run. The model is run at least once, to find inputs that it
     /// runs.
     pub(crate) fn answer(&self, session: &mut dyn Session) -> Proof {

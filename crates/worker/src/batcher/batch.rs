@@ -140,7 +140,7 @@ impl Batch {
     /// Those of its jobs that somebody still waits for, if any; the others end here.
     fn wanted(mut self, now: Instant) -> Option<Self> {
         self.jobs.retain_mut(|job| job.leader.is_wanted_or_ends(now));
-        self.run_rows = self.form.run_rows(self.rows());
+        self.run_rows = self.form.config.run_rows(self.rows());
         (!self.jobs.is_empty()).then_some(self)
     }
 }

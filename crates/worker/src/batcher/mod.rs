@@ -39,7 +39,6 @@ pub(crate) struct Order {
 /// Where jobs for one model wait for its instances.
 pub(crate) struct Batcher {
     form: Arc<Form>,
-    rows_max: usize,
     state: Mutex<State>,
     job_arrived: Condvar,
 }
@@ -47,15 +46,7 @@ pub(crate) struct Batcher {
 /// What runs of a model are like.
 struct Form {
     assembly: Assembly,
-    /// The numbers of rows that a run may have, in ascending order; any where empty.
-    allowed: Vec<usize>,
-}
-
-impl Form {
-    /// The rows of a run for so many: these, or the next allowed number.
-    fn run_rows(&self, rows: usize) -> usize {
-        self.allowed.iter().copied().find(|&allowed| allowed >= rows).unwrap_or(rows)
-    }
+    config: SchedulerConfig,
 }
 
 struct State {
@@ -86,17 +77,14 @@ pub(crate) struct Ran {
 impl Batcher {
     /// A batcher for a model whose requests are joined so.
     pub(crate) fn new(config: SchedulerConfig, assembly: Assembly) -> Self {
-        let allowed = config.allowed.clone();
-        let largest = allowed.last().copied().unwrap_or(usize::MAX);
         Self {
-            rows_max: config.rows_max.min(largest),
-            form: Arc::new(Form { assembly, allowed }),
             state: Mutex::new(State {
-                scheduler: Scheduler::new(config),
+                scheduler: Scheduler::new(config.clone()),
                 status: BatchStatus::default(),
                 idle: 0,
                 is_waking: false,
             }),
+            form: Arc::new(Form { assembly, config }),
             job_arrived: Condvar::new(),
         }
     }
@@ -108,24 +96,25 @@ impl Batcher {
 
     /// The most rows of a run. A job of more is run alone, as it is.
     pub(crate) fn rows_max(&self) -> usize {
-        self.rows_max
+        self.form.config.rows_max()
     }
 
     /// Numbers of rows that runs may have, as many as tell what a run costs, in ascending order.
     pub(crate) fn sizes(&self) -> Vec<usize> {
-        if !self.form.allowed.is_empty() {
-            return self.form.allowed.clone();
+        let config = &self.form.config;
+        if !config.allowed.is_empty() {
+            return config.allowed.clone();
         }
         let powers = std::iter::successors(Some(1_usize), |size| size.checked_mul(2));
-        let mut sizes: Vec<_> = powers.take_while(|size| *size < self.rows_max).collect();
-        sizes.push(self.rows_max);
+        let mut sizes: Vec<_> = powers.take_while(|size| *size < config.rows_max()).collect();
+        sizes.push(config.rows_max());
         sizes
     }
 
     /// The inputs of a run for these alone.
     pub(crate) fn alone(&self, inputs: &[Tensor]) -> Vec<Tensor> {
-        let Form { assembly, .. } = &*self.form;
-        assembly.join(&[inputs], self.form.run_rows(assembly.rows(inputs)))
+        let Form { assembly, config } = &*self.form;
+        assembly.join(&[inputs], config.run_rows(assembly.rows(inputs)))
     }
 
     /// Queues the computation of `inputs`, which are in the model's declared order. Where that

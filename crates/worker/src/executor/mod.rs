@@ -25,7 +25,7 @@ use inferring_types::{
 use tracing::info;
 
 use crate::assembly::Assembly;
-use crate::batchability::{self, Question};
+use crate::batchability::Question;
 use crate::batcher::Batcher;
 use crate::cache::Tenant;
 use crate::sequences::Sequences;
@@ -124,17 +124,8 @@ impl Executor {
         let samples = plan.warmup(&inputs)?;
         let tensors = |inputs: &[NamedTensor]| inputs.iter().map(|i| i.tensor.clone()).collect();
         let examples: Vec<_> = samples.iter().map(|sample| tensors(&sample.inputs)).collect();
-        let proof = Question {
-            inputs: &inputs,
-            outputs: &outputs,
-            mode: serving.queue.mode,
-            axes: serving.axes(&inputs, &outputs),
-            padding: serving.padding(&inputs, &outputs)?,
-            run_rows: serving.allowed_sizes.first().copied().unwrap_or(1),
-            examples: &examples,
-            patience: batchability::PATIENCE,
-        }
-        .answer(&mut *first.session);
+        let question = Question::of(serving, &inputs, &outputs, &examples)?;
+        let proof = question.answer(&mut *first.session);
         log_load(name, version, &first, &proof.batching);
         let assembly = proof.assembly();
         let sequences = Sequences::of_model(serving, &inputs, &outputs, &proof.batching)?;

@@ -45,7 +45,7 @@ impl Inquiry<'_> {
             return self.answer_whole(inputs).await;
         };
         let count = Parts::rows_of(&inputs, axes);
-        let rows_max = self.executor.batcher.rows_max().max(1);
+        let rows_max = self.executor.batcher.rows_max();
         let size = match count {
             1 => 1,
             2..=Self::LOOKED_UP_MAX if !self.alone => 1,
@@ -156,7 +156,7 @@ impl Inquiry<'_> {
     /// How many parts are looked up and computed at once.
     fn parts_at_once(&self, parts: &Parts<'_>) -> usize {
         let queue = &self.executor.serving.queue;
-        let rows_max = self.executor.batcher.rows_max().max(1);
+        let rows_max = self.executor.batcher.rows_max();
         // A request alone does not fill the queue.
         let jobs = (queue.queue_requests_max / 4).clamp(1, Self::JOBS_MAX);
         let bytes = usize::try_from(queue.queue_bytes_max.as_u64() / 4).unwrap_or(usize::MAX);
@@ -240,7 +240,7 @@ impl Inquiry<'_> {
         }
         let keys = parts.keys(&self.executor.key_prefix, asked);
         let parts_max = match (rows, company) {
-            (1, Company::Any) => self.executor.batcher.rows_max().max(1),
+            (1, Company::Any) => self.executor.batcher.rows_max(),
             _ => 1,
         };
         let jobs = Jobs { parts_max, axes, company };
