@@ -36,11 +36,12 @@ async fn a_run_that_all_have_left_is_ended() {
     fixture.engine.hold();
     let answer = fixture.begin(row(1.0));
     assert!(fixture.engine.wait_until_running(1, PATIENCE));
+    let runs = fixture.engine.runs();
     drop(answer);
     assert_eq!(fixture.engine.interrupts(), 1);
     // The engine is still held: only an interrupt lets the instance go on to the next run.
     let next = fixture.begin(row(2.0));
-    assert!(fixture.engine.wait_until_begun(fixture.engine.runs() + 1, PATIENCE));
+    assert!(fixture.engine.wait_until_begun(runs + 1, PATIENCE));
     fixture.engine.release();
     assert_eq!(values(&within_patience(next).await), row_answer(2.0));
     let again = fixture.ask(row(1.0)).await;
