@@ -33,7 +33,8 @@ pub use repository::{
     ModelRepository, ModelState, ModelStatistics, RepositoryFile, Spent, VersionPolicy,
 };
 pub use request::{
-    CacheOutcome, InferRequest, InferResponse, InvalidRequestId, RequestId, Served, WorkerId,
+    CacheOutcome, InferRequest, InferResponse, InvalidRequestId, RequestId, RouteReason, Routed,
+    Served, WorkerId, WorkerLoad,
 };
 pub use sequence::{InvalidSequenceId, SequenceId, SequenceSpec, SequenceStep, StateSpec};
 pub use service::{BoxFuture, InferenceService, StatusSource};

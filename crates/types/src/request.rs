@@ -194,6 +194,81 @@ pub struct Served {
     pub execution_time: Duration,
     /// Rows in that run, this request's own included. Zero for a hit.
     pub batch_size: u32,
+    /// What the next request for this model may expect there.
+    pub load: WorkerLoad,
+}
+
+/// What a worker expects of a request for a model, told with each answer. A gateway reckons with it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WorkerLoad {
+    /// How long it would wait for an instance, by what runs were found to cost.
+    pub wait: Duration,
+    /// How long a run for it alone takes. Zero where nothing has been measured.
+    pub run: Duration,
+}
+
+/// How a gateway came to ask the worker that answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Routed {
+    /// Which try it was that was answered, counted from 1; a hedge is a try.
+    pub attempt: u32,
+    /// Why that worker was asked.
+    pub reason: RouteReason,
+    /// From the gateway's acceptance of the request to the worker's answer.
+    pub time: Duration,
+}
+
+/// Why a gateway asked a worker and not another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RouteReason {
+    /// The request's content belongs to it.
+    Primary,
+    /// The content is asked for so often that several workers answer it.
+    Replica,
+    /// Those before it had their share of the load.
+    Bound,
+    /// Those before it have open breakers or were taken out for doing worse than the others.
+    Breaker,
+    /// Those before it could not have answered in time, by what they told of their queues.
+    Backlog,
+    /// Those before it are not there, or drain.
+    Unreachable,
+    /// A try before it failed.
+    Retry,
+    /// The try before it took longer than most do, and went on beside it.
+    Hedge,
+    /// So few workers do well that all are asked.
+    Panic,
+}
+
+impl RouteReason {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Primary,
+        Self::Replica,
+        Self::Bound,
+        Self::Breaker,
+        Self::Backlog,
+        Self::Unreachable,
+        Self::Retry,
+        Self::Hedge,
+        Self::Panic,
+    ];
+
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+            Self::Bound => "bound",
+            Self::Breaker => "breaker",
+            Self::Backlog => "backlog",
+            Self::Unreachable => "unreachable",
+            Self::Retry => "retry",
+            Self::Hedge => "hedge",
+            Self::Panic => "panic",
+        }
+    }
 }
 
 /// The answer to an [`InferRequest`].
@@ -209,6 +284,8 @@ pub struct InferResponse {
     pub outputs: Arc<[NamedTensor]>,
     /// Who served it, and what it took.
     pub served: Served,
+    /// How a gateway came to ask that worker; `None` where none was asked.
+    pub routed: Option<Routed>,
 }
 
 #[cfg(test)]

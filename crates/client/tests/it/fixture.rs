@@ -14,7 +14,7 @@ use inferring_types::{
     BackendStatus, BatchStatus, Batching, CacheOutcome, CacheStatus, ContentDigest, DataType,
     Deadline, DeviceStatus, Dimension, InferRequest, InferResponse, ModelMetadata, ModelStatus,
     ModelVersion, NamedTensor, RequestId, Served, ShapeSpec, StatusSource, Tensor, TensorSpec,
-    WorkerStatus,
+    WorkerLoad, WorkerStatus,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -186,7 +186,9 @@ pub(crate) async fn good_body() -> (String, Vec<u8>) {
             queue_time: Duration::ZERO,
             execution_time: Duration::from_millis(1),
             batch_size: 1,
+            load: WorkerLoad::default(),
         },
+        routed: None,
     };
     let message = v2::encode_response(&answer, &v2::OutputForm::raw()).unwrap();
     let fields = format!("inference-header-content-length: {}\r\n", message.json_length.unwrap());

@@ -12,7 +12,7 @@ use inferring_types::{
     IndexEntry, InferRequest, InferResponse, InferenceService, LoadRequest, ModelCatalog,
     ModelConfig, ModelMetadata, ModelName, ModelRepository, ModelSelector, ModelStatistics,
     ModelStatus, ModelVersion, NamedTensor, NodeStatus, RequestId, Served, ServiceError, ShapeSpec,
-    StatusSource, Tensor, TensorSpec, VersionPolicy, WorkerId, WorkerStatus,
+    StatusSource, Tensor, TensorSpec, VersionPolicy, WorkerId, WorkerLoad, WorkerStatus,
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -119,7 +119,9 @@ impl FakeWorker {
                 queue_time: Duration::ZERO,
                 execution_time: Duration::ZERO,
                 batch_size: 1,
+                load: WorkerLoad::default(),
             },
+            routed: None,
         }
     }
 }

@@ -80,7 +80,7 @@ fn encode_served(served: &Served) -> Parameters {
 mod tests {
     use std::time::Duration;
 
-    use inferring_types::{DataType, ModelVersion, Tensor};
+    use inferring_types::{DataType, ModelVersion, Tensor, WorkerLoad};
 
     use super::*;
     use crate::grpc::inference::infer_parameter::ParameterChoice;
@@ -103,7 +103,9 @@ mod tests {
                 queue_time: Duration::from_micros(5),
                 execution_time: Duration::from_micros(12),
                 batch_size: 7,
+                load: WorkerLoad::default(),
             },
+            routed: None,
         }
     }
 

@@ -255,7 +255,7 @@ fn hint(spec: &TensorSpec) -> String {
 mod tests {
     use std::time::Duration;
 
-    use inferring_types::{CacheOutcome, Served};
+    use inferring_types::{CacheOutcome, Served, WorkerLoad};
 
     use super::*;
     use crate::rest::metadata::tests::iris;
@@ -308,7 +308,9 @@ mod tests {
                 queue_time: Duration::ZERO,
                 execution_time: Duration::ZERO,
                 batch_size: 1,
+                load: WorkerLoad::default(),
             },
+            routed: None,
         };
         let text = String::from_utf8(encode_response(&response, false).unwrap()).unwrap();
         let expected =

@@ -10,7 +10,7 @@ use inferring_types::{
     DataType, DeviceStatus, Dimension, IndexEntry, InferRequest, InferResponse, InferenceService,
     LoadRequest, ModelCatalog, ModelConfig, ModelMetadata, ModelName, ModelRepository,
     ModelSelector, ModelState, ModelStatistics, ModelStatus, ModelVersion, NodeStatus, Served,
-    ServiceError, ShapeSpec, StatusSource, TensorSpec, VersionPolicy, WorkerStatus,
+    ServiceError, ShapeSpec, StatusSource, TensorSpec, VersionPolicy, WorkerLoad, WorkerStatus,
 };
 
 /// The first value of a request that is answered only when the test says so.
@@ -106,7 +106,9 @@ impl EchoNode {
                 queue_time: Duration::ZERO,
                 execution_time: Duration::from_micros(3),
                 batch_size: 1,
+                load: WorkerLoad::default(),
             },
+            routed: None,
         })
     }
 }

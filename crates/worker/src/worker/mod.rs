@@ -13,7 +13,7 @@ use inferring_repository::Repository;
 use inferring_types::{
     BackendStatus, BatchStatus, BoxFuture, Gauge, InferRequest, InferResponse, InferenceService,
     ModelMetadata, ModelSelector, NamedTensor, NodeStatus, Served, ServiceError, StatusSource,
-    TensorName, WorkerId, WorkerStatus,
+    TensorName, WorkerId, WorkerLoad, WorkerStatus,
 };
 
 use crate::batcher::Order;
@@ -165,7 +165,9 @@ impl Worker {
                 queue_time: took.queue_time,
                 execution_time: took.execution_time,
                 batch_size: took.batch_size,
+                load: WorkerLoad::default(),
             },
+            routed: None,
         })
     }
 

@@ -11,7 +11,7 @@ use inferring_protocol::rest::documents::{BreakerDocument, EndpointDocument, Gat
 use inferring_types::{
     BackendStatus, BatchStatus, Batching, CacheOutcome, CacheStatus, ContentDigest, DataType,
     DeviceStatus, Dimension, InferResponse, ModelMetadata, ModelStatus, ModelVersion, NamedTensor,
-    RequestId, RowAxes, Served, ShapeSpec, Tensor, TensorSpec, WorkerStatus,
+    RequestId, RowAxes, Served, ShapeSpec, Tensor, TensorSpec, WorkerLoad, WorkerStatus,
 };
 
 use super::check::{Check, Kind, Verdict};
@@ -532,6 +532,8 @@ fn answer(worker: &str, values: [f32; 3]) -> InferResponse {
             queue_time: Duration::ZERO,
             execution_time: Duration::from_micros(200),
             batch_size: 1,
+            load: WorkerLoad::default(),
         },
+        routed: None,
     }
 }

@@ -185,6 +185,7 @@ const ROUNDING: f32 = 1e-4;
 mod tests {
     use inferring_types::{
         Batching, CacheOutcome, ContentDigest, ModelVersion, RowAxes, Served, ShapeSpec, WorkerId,
+        WorkerLoad,
     };
 
     use super::*;
@@ -268,7 +269,9 @@ mod tests {
                 queue_time: Duration::ZERO,
                 execution_time: Duration::ZERO,
                 batch_size: 1,
+                load: WorkerLoad::default(),
             },
+            routed: None,
         }
     }
 

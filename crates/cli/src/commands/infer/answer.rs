@@ -178,7 +178,7 @@ fn table(response: &InferResponse, outputs: &[&NamedTensor], round_trip: Duratio
         let (datatype, shape) = (tensor.datatype(), tensor.shape());
         text.push_str(&format!("{name}  {datatype} {shape}\n  {elements}\n"));
     }
-    let Served { worker, cache, inference_time, queue_time, execution_time, batch_size } =
+    let Served { worker, cache, inference_time, queue_time, execution_time, batch_size, load: _ } =
         &response.served;
     let run = if execution_time.is_zero() {
         String::new()
@@ -274,7 +274,7 @@ impl std::fmt::Display for Milliseconds {
 mod tests {
     use std::sync::Arc;
 
-    use inferring_types::CacheOutcome;
+    use inferring_types::{CacheOutcome, WorkerLoad};
 
     use super::*;
 
@@ -296,7 +296,9 @@ mod tests {
                 queue_time: Duration::from_micros(50),
                 execution_time: Duration::from_micros(120),
                 batch_size: 2,
+                load: WorkerLoad::default(),
             },
+            routed: None,
         }
     }
 

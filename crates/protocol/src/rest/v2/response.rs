@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use inferring_types::{
     CacheOutcome, InferResponse, ModelName, NamedTensor, RequestId, Served, ServiceError, WorkerId,
+    WorkerLoad,
 };
 
 use super::{
@@ -126,6 +127,7 @@ fn read_response(
         queue_time: Duration::ZERO,
         execution_time: Duration::ZERO,
         batch_size: 0,
+        load: WorkerLoad::default(),
     };
     let mut cursor = Cursor::new(&head);
     cursor.object("an object with `outputs`", |key, cursor| {
@@ -153,7 +155,7 @@ fn read_response(
         return Err(ServiceError::invalid("field `outputs` is missing or empty"));
     }
     let version = version.ok_or_else(|| ServiceError::invalid("`model_version` is missing"))?;
-    Ok(InferResponse { id, model, version, outputs, served })
+    Ok(InferResponse { id, model, version, outputs, served, routed: None })
 }
 
 fn read_served(cursor: &mut Cursor<'_>, served: &mut Served) -> Result<(), JsonError> {
@@ -202,7 +204,9 @@ mod tests {
                 queue_time: Duration::from_micros(5),
                 execution_time: Duration::from_micros(12),
                 batch_size: 7,
+                load: WorkerLoad::default(),
             },
+            routed: None,
         }
     }
 
