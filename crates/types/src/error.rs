@@ -6,6 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::{Routed, WorkerId, WorkerLoad};
+
 /// What went wrong, in the terms that become a status code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -54,6 +56,16 @@ pub struct ServiceError {
     retry_after: Option<Duration>,
     message: Arc<str>,
     source: Option<Arc<dyn Error + Send + Sync>>,
+    /// Apart, because most errors have none.
+    origin: Option<Box<Origin>>,
+}
+
+/// What an answer tells of the worker that gave it, where the answer is an error.
+#[derive(Debug, Clone, Default)]
+struct Origin {
+    worker: Option<WorkerId>,
+    load: Option<WorkerLoad>,
+    routed: Option<Routed>,
 }
 
 impl ServiceError {
@@ -66,6 +78,7 @@ impl ServiceError {
             retry_after: None,
             message: message.into(),
             source: None,
+            origin: None,
         }
     }
 
@@ -125,6 +138,27 @@ impl ServiceError {
         self
     }
 
+    /// The same error, of this worker unless it is known to be of another.
+    #[must_use]
+    pub fn at_worker(mut self, worker: WorkerId) -> Self {
+        self.origin.get_or_insert_default().worker.get_or_insert(worker);
+        self
+    }
+
+    /// The same error, with what the worker expects of the next request for this model.
+    #[must_use]
+    pub fn with_load(mut self, load: WorkerLoad) -> Self {
+        self.origin.get_or_insert_default().load = Some(load);
+        self
+    }
+
+    /// The same error, with how a gateway came to ask the worker whose it is.
+    #[must_use]
+    pub fn routed(mut self, routed: Routed) -> Self {
+        self.origin.get_or_insert_default().routed = Some(routed);
+        self
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -143,6 +177,21 @@ impl ServiceError {
     /// After which time it is worth trying again, where that can be told.
     pub fn worth_retrying_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// The worker that was asked last, where one was.
+    pub fn worker(&self) -> Option<&WorkerId> {
+        self.origin.as_ref()?.worker.as_ref()
+    }
+
+    /// What that worker told of its queue, if it did.
+    pub fn load(&self) -> Option<WorkerLoad> {
+        self.origin.as_ref()?.load
+    }
+
+    /// How a gateway came to ask that worker; `None` where none was asked.
+    pub fn routing(&self) -> Option<Routed> {
+        self.origin.as_ref()?.routed
     }
 
     /// The message and its whole chain of causes, for the operator's log.
@@ -188,5 +237,15 @@ mod tests {
         assert_eq!(error.to_string(), "worker `w` broke off");
         assert_eq!(error.chain().to_string(), "worker `w` broke off: connection reset");
         assert!(error.is_retryable());
+    }
+
+    #[test]
+    fn the_worker_that_is_known_first_is_the_one_it_is_of() {
+        let error = ServiceError::overloaded("full");
+        assert_eq!((error.worker(), error.load(), error.routing()), (None, None, None));
+        let load = WorkerLoad { wait: Duration::from_millis(3), run: Duration::from_millis(1) };
+        let error = error.at_worker("inner".into()).with_load(load).at_worker("outer".into());
+        assert_eq!(error.worker().map(WorkerId::as_str), Some("inner"));
+        assert_eq!(error.load(), Some(load));
     }
 }
