@@ -23,6 +23,7 @@ mod sequences;
 mod settings;
 mod statistics;
 mod sync;
+mod system;
 mod threads;
 mod watch;
 mod watchdog;

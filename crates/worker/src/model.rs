@@ -1,7 +1,7 @@
 //! One served version of a model: what executes it, under the names that it has now.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use inferring_repository::{ModelPlan, StateSettings, VersionPlan};
 use inferring_types::{
@@ -12,6 +12,7 @@ use inferring_types::{
 use crate::cache::Sharing;
 use crate::executor::Executor;
 use crate::settings::{SequenceServing, Serving};
+use crate::system;
 
 /// A served version. Names and policy change without anything being loaded anew: a new one of
 /// these is then made over the same executor.
@@ -57,7 +58,7 @@ impl Model {
         // Asked for again and again, by gateways and for metrics: where no request comes any more,
         // what has idled out is forgotten here.
         if let Some(sequences) = &self.executor.sequences {
-            sequences.forget_idle(Instant::now());
+            sequences.forget_idle(system::now());
         }
         ModelStatus {
             metadata: self.metadata.clone(),

@@ -11,6 +11,8 @@ use inferring_types::{
 };
 use parking_lot::Mutex;
 
+use crate::system;
+
 /// What a version has done since it was loaded.
 pub(crate) struct Statistics {
     loaded: (Instant, SystemTime),
@@ -43,7 +45,7 @@ impl Statistics {
 
     pub(crate) fn new(name: ModelName, version: ModelVersion) -> Self {
         Self {
-            loaded: (Instant::now(), SystemTime::now()),
+            loaded: (system::now(), SystemTime::now()),
             last_answer: AtomicU64::new(0),
             computed: Tally::default(),
             shared: Tally::default(),

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
+
+use crate::system::{Builder, Condvar, JoinHandle};
 
 /// Threads that were started and have not ended.
 #[derive(Debug, Default)]

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inferring_repository::{Change, ChangeKind, RepositorySnapshot, Watch};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use tracing::info;
 
 use crate::loader::Loader;
+use crate::system::Condvar;
 use crate::threads::Threads;
 
 /// Looks at the repository until it is stopped.

@@ -40,6 +40,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("integration-tests", &["backend", "types"]),
     ("fuzz", &["protocol", "repository", "types"]),
+    ("lockstep", &[]),
+    ("worker-simulated", &["backend", "lockstep", "policy", "repository", "types"]),
 ];
 
 /// Which of our crates may name crates from elsewhere that stand for a part of the system.
@@ -55,7 +57,19 @@ const GUARDED: &[(&str, &[&str])] = &[
         "serde_json",
         &["protocol", "repository", "server", "client", "loadgen", "cli", "integration-tests"],
     ),
-    ("tokio", &["worker", "gateway", "client", "server", "loadgen", "cli"]),
+    (
+        "tokio",
+        &[
+            "worker",
+            "gateway",
+            "client",
+            "server",
+            "loadgen",
+            "cli",
+            "lockstep",
+            "worker-simulated",
+        ],
+    ),
     ("prost", &["protocol", "fuzz", "integration-tests"]),
     ("tonic", &["protocol", "server", "integration-tests"]),
     ("ureq", &["integration-tests"]),
@@ -122,6 +136,45 @@ fn what_stands_for_a_part_of_the_system_is_named_in_its_place_only() {
         let Some((_, allowed)) = GUARDED.iter().find(|(name, _)| *name == to) else { continue };
         assert!(allowed.contains(&from.as_str()), "`{from}` must not name `{to}`");
     }
+}
+
+/// The worker is compiled once more for simulations, by a manifest of its own.
+#[test]
+fn a_simulated_worker_is_made_of_what_the_worker_is_made_of() {
+    let dependencies_of = |name: &str| -> BTreeSet<String> {
+        arrows().into_iter().filter(|arrow| arrow.from == name).map(|arrow| arrow.to).collect()
+    };
+    let mut expected = dependencies_of("worker");
+    expected.insert("inferring-lockstep".to_owned());
+    assert_eq!(dependencies_of("worker-simulated"), expected);
+}
+
+/// Else a simulation would see two clocks, and threads that it knows nothing of.
+#[test]
+fn a_worker_goes_by_the_clock_and_the_threads_of_its_system_module() {
+    const BANNED: &[&str] =
+        &["Instant::now", ".elapsed()", "thread::spawn", "parking_lot::Condvar"];
+    let source = repository().join("crates/worker/src");
+    let mut folders = vec![source.clone()];
+    let mut read = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let name = entry.file_name().unwrap().to_str().unwrap();
+            if entry.is_dir() && name != "tests" {
+                folders.push(entry);
+            } else if name.ends_with(".rs")
+                && name != "tests.rs"
+                && entry != source.join("system.rs")
+            {
+                let text = fs::read_to_string(&entry).unwrap();
+                let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+                let found = BANNED.iter().find(|banned| code.contains(**banned));
+                assert_eq!(found, None, "in {}", entry.display());
+                read += 1;
+            }
+        }
+    }
+    assert!(read > 30, "{read} files");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::Question;
 use super::likeness::{alike, differ};
 use super::samples::{Domain, Pattern, Wanted};
 use crate::assembly::{Assembly, Padding, bucket};
+use crate::system;
 
 /// One input tensor for each input, or one output tensor for each output.
 type Row = Vec<Tensor>;
@@ -30,12 +31,12 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new(limit: Duration) -> Self {
-        Self { begun: Instant::now(), limit }
+        Self { begun: system::now(), limit }
     }
 
     /// Whether something that takes so long would still end in time.
     fn allows(&self, time: Duration) -> bool {
-        self.begun.elapsed().saturating_add(time) <= self.limit
+        system::elapsed(self.begun).saturating_add(time) <= self.limit
     }
 
     fn spent(&self) -> Doubt {
@@ -125,9 +126,9 @@ impl Trial {
             if !trial.rows.is_empty() && !budget.allows(trial.fastest) {
                 break;
             }
-            let begun = Instant::now();
+            let begun = system::now();
             trial.answers.push(session.execute(&row)?);
-            trial.fastest = trial.fastest.min(begun.elapsed());
+            trial.fastest = trial.fastest.min(system::elapsed(begun));
             trial.rows.push(row);
         }
         Ok(trial)

@@ -17,13 +17,14 @@ use inferring_policy::scheduler::{
     self, DispatchReason, JobId, Next, Refused, RunId, Scheduler, SchedulerConfig, Step,
 };
 use inferring_types::{BatchStatus, CostCurve, Deadline, Tensor};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard};
 
 pub(crate) use batch::Batch;
 use job::Job;
 
 use crate::assembly::{Assembly, LaneKey};
 use crate::cache::Leader;
+use crate::system::{self, Condvar};
 
 /// When a job came, and how soon it is needed.
 #[derive(Debug, Clone, Copy)]
@@ -146,7 +147,7 @@ impl Batcher {
     /// Work that nobody waits for, or that would come too late, is dropped here and never runs.
     pub(crate) fn next_batch(&self, last: Option<Ran>) -> Option<Batch> {
         let mut state = self.state.lock();
-        let mut now = Instant::now();
+        let mut now = system::now();
         if let Some(Ran { run, time }) = last {
             state.scheduler.ended(run, time.map(|time| time + RUN_OVERHEAD), now);
         }
@@ -178,13 +179,13 @@ impl Batcher {
                 }
                 self.wait_for_jobs(&mut state, until);
             }
-            now = Instant::now();
+            now = system::now();
         }
     }
 
     /// Tells of a run of which nothing can be learnt, by whoever takes the instance's place.
     pub(crate) fn lost(&self, run: RunId) {
-        self.state.lock().scheduler.ended(run, None, Instant::now());
+        self.state.lock().scheduler.ended(run, None, system::now());
     }
 
     /// Counts a run that was ended early.
@@ -195,7 +196,7 @@ impl Batcher {
     /// A run of so many rows that was made for nobody took that long.
     pub(crate) fn learn(&self, row_bytes: u64, rows: usize, time: Duration) {
         let mut state = self.state.lock();
-        state.scheduler.learn(row_bytes, rows, time + RUN_OVERHEAD, Instant::now());
+        state.scheduler.learn(row_bytes, rows, time + RUN_OVERHEAD, system::now());
     }
 
     /// Refuses new jobs; those that are queued are still handed out.
@@ -221,7 +222,7 @@ impl Batcher {
 
     fn offer(&self, job: Job) -> Option<JobId> {
         let work = job.work(&self.form.assembly);
-        let now = Instant::now();
+        let now = system::now();
         let mut state = self.state.lock();
         match state.scheduler.offer(work, job, now) {
             Ok(id) => {

@@ -31,6 +31,7 @@ use tenant::TenantId;
 pub(crate) use tenant::{Sharing, Tenant};
 
 use crate::config::CacheConfig;
+use crate::system;
 
 /// The result cache of a worker, over all its models.
 pub(crate) struct ResultCache {
@@ -73,7 +74,7 @@ impl ResultCache {
     pub(crate) fn status(&self) -> CacheStatus {
         const AT_ONCE: usize = 256;
         let mut freed = Vec::new();
-        while self.state.lock().store.remove_expired(Instant::now(), AT_ONCE, &mut freed) {
+        while self.state.lock().store.remove_expired(system::now(), AT_ONCE, &mut freed) {
             freed.clear();
         }
         let state = self.state.lock();
@@ -96,7 +97,7 @@ impl ResultCache {
         if keys.is_empty() {
             return;
         }
-        let now = Instant::now();
+        let now = system::now();
         let mut freed = Vec::new();
         let mut state = self.state.lock();
         state.withdraw(keys, flight);

@@ -1,7 +1,7 @@
 //! A loaded session on a thread of its own, running batch after batch.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use inferring_backend::{ExecuteError, Run, Session};
 use inferring_types::{Blame, ErrorKind, ServiceError, Tensor};
@@ -11,6 +11,7 @@ use super::crew::Crew;
 use super::workbench::{Ended, Workbench};
 use crate::batcher::{Batch, Ran};
 use crate::statistics::RunTimes;
+use crate::system;
 
 /// A session and what it needs to run batches.
 pub(super) struct Instance<'a> {
@@ -96,7 +97,7 @@ impl Instance<'_> {
         let mut failed = Some(failed);
         loop {
             if let Some((batch, error)) = failed.take() {
-                match batch.halve(Instant::now()) {
+                match batch.halve(system::now()) {
                     Ok([first, second]) => {
                         [second, first].into_iter().flatten().for_each(|b| self.bench.put_aside(b));
                     }
@@ -147,11 +148,11 @@ impl Instance<'_> {
 
     /// Runs a batch once and answers its jobs, or gives it back with the reason.
     fn try_serve(&mut self, batch: Batch) -> Result<Served, Lost> {
-        let begun = Instant::now();
+        let begun = system::now();
         let inputs = batch.inputs();
-        let joined = Instant::now();
+        let joined = system::now();
         let outcome = self.execute(batch, &inputs);
-        let executed = Instant::now();
+        let executed = system::now();
         let (batch, outputs) = match outcome {
             Outcome::Ran(batch, outputs) => match batch.split(outputs, &self.crew.outputs) {
                 Ok(outputs) => (batch, outputs),
@@ -161,7 +162,7 @@ impl Instance<'_> {
             Outcome::Interrupted => return Ok(Served::Interrupted),
             Outcome::Lost => return Err(Lost),
         };
-        let done = Instant::now();
+        let done = system::now();
         self.known_good.get_or_insert(inputs);
         let times =
             RunTimes { input: joined - begun, infer: executed - joined, output: done - executed };
@@ -186,7 +187,7 @@ impl Instance<'_> {
     /// it takes longer than it may, the run is ended.
     fn execute(&mut self, batch: Batch, inputs: &[Tensor]) -> Outcome {
         let party = batch.party();
-        self.bench.begin(batch, party.clone(), Instant::now());
+        self.bench.begin(batch, party.clone(), system::now());
         self.crew.attention.notice();
         let result = execute(&mut *self.session, inputs, party.run());
         let Some(Ended { batch, over_limit }) = self.bench.end() else {

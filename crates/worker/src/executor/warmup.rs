@@ -1,7 +1,7 @@
 //! What is run for nobody, before a model serves: so that the first client does not wait for what
 //! an engine does only once, and so that the scheduler knows what runs cost.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use inferring_backend::{Run, Session};
 use inferring_repository::WarmupRequest;
@@ -10,6 +10,7 @@ use inferring_types::{ModelMetadata, Tensor};
 use super::ModelError;
 use super::instance::execute;
 use crate::batcher::Batcher;
+use crate::system;
 
 /// How long learning what runs cost may take. What was not tried is estimated from what was.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -52,9 +53,9 @@ pub(super) fn run_samples(
 pub(super) fn shortest(session: &mut dyn Session, inputs: &[Tensor]) -> Option<Duration> {
     let mut shortest = Duration::MAX;
     for _ in 0..=RUNS {
-        let started = Instant::now();
+        let started = system::now();
         execute(session, inputs, &Run::new()).ok()?;
-        shortest = shortest.min(started.elapsed());
+        shortest = shortest.min(system::elapsed(started));
         if shortest >= LONG {
             break;
         }
@@ -65,7 +66,7 @@ pub(super) fn shortest(session: &mut dyn Session, inputs: &[Tensor]) -> Option<D
 /// Runs batches of 1, 2, 4, … rows, all of them a row that is known to run, and tells the batcher
 /// how long they took. Sizes that would take too long are left out, and all that follow.
 pub(super) fn learn_costs(session: &mut dyn Session, row: &[Tensor], batcher: &Batcher) {
-    let begun = Instant::now();
+    let begun = system::now();
     let assembly = batcher.assembly();
     let row_bytes = assembly.row_bytes(row);
     let mut last: Option<(usize, Duration)> = None;
@@ -74,22 +75,22 @@ pub(super) fn learn_costs(session: &mut dyn Session, row: &[Tensor], batcher: &B
         let due = last.map_or(Duration::ZERO, |(before, time)| {
             time * u32::try_from(rows.div_ceil(before)).unwrap_or(u32::MAX)
         });
-        if begun.elapsed() + due > PATIENCE {
+        if system::elapsed(begun) + due > PATIENCE {
             return;
         }
         let inputs = assembly.join(&[row], rows);
         let mut time = Duration::ZERO;
         for turn in 0..=RUNS {
-            let started = Instant::now();
+            let started = system::now();
             // A failure tells nothing about inputs that clients will bring.
             if execute(session, &inputs, &Run::new()).is_err() {
                 return;
             }
-            time = started.elapsed();
+            time = system::elapsed(started);
             if turn > 0 || time >= LONG {
                 batcher.learn(row_bytes, rows, time);
             }
-            if begun.elapsed() + time > PATIENCE {
+            if system::elapsed(begun) + time > PATIENCE {
                 return;
             }
         }

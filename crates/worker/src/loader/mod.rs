@@ -11,7 +11,6 @@ mod tasks;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::available_parallelism;
 
 use inferring_backend::Backend;
 use inferring_repository::{ModelPlan, PlanError, Replacement, Repository};
@@ -26,6 +25,7 @@ use crate::executor::{Executor, House, Order};
 use crate::model::Model;
 use crate::registry::Registry;
 use crate::settings::Serving;
+use crate::system;
 use crate::threads::Threads;
 use crate::watchdog::Watchdog;
 pub use error::{LoadFailure, StartError};
@@ -274,7 +274,7 @@ impl Loader {
 
 /// How many models are loaded at once.
 fn threads() -> usize {
-    available_parallelism().map_or(1, std::num::NonZero::get)
+    system::parallelism()
 }
 
 fn refused(refusal: Refusal) -> ServiceError {

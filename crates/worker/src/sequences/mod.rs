@@ -29,6 +29,7 @@ use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::settings::{Misfit, Serving};
+use crate::system;
 use states::{States, Values};
 use table::{Arrival, Kept, Limits, Refused, Table};
 
@@ -160,7 +161,7 @@ impl Sequences {
         let arrival = Arrival { id: &step.id, start: step.start, rows, bytes };
         let mut table = self.table.lock();
         let seated = table
-            .sit(&arrival, Instant::now())
+            .sit(&arrival, system::now())
             .map_err(|refused| refusal.refused(&refused, table.limits()))?;
         let waits = seated.waits.then_some(bytes);
         let seat = Seat { sequences: self.clone(), id: step.id.clone(), waits };
@@ -226,7 +227,7 @@ impl Drop for Seat {
         if let Some(bytes) = self.waits {
             table.call(bytes);
         }
-        table.leave(&self.id, Instant::now());
+        table.leave(&self.id, system::now());
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use crate::sync::{AtomicBool, Condvar, Mutex, MutexGuard, Ordering};
+use crate::system;
 
 /// Whether the watchdog watches, or is to be woken.
 pub(crate) struct Attention {
@@ -57,7 +58,7 @@ impl Attention {
                 // It comes back in time by itself.
                 self.wants_notice.store(false, Ordering::Release);
                 while !*closed {
-                    let left = until.saturating_duration_since(Instant::now());
+                    let left = until.saturating_duration_since(system::now());
                     if left.is_zero() {
                         break;
                     }

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 pub(crate) use attention::Attention;
 
+use crate::system;
 use crate::threads::Threads;
 
 /// Something that runs now and then, and must not run for ever.
@@ -88,7 +89,7 @@ fn look_around(attention: &Attention, watched: &Mutex<Vec<Weak<dyn Watched>>>) {
     let mut goes_on = true;
     while goes_on {
         attention.look();
-        let now = Instant::now();
+        let now = system::now();
         // Not under the lock: a look may start a thread, and the last hold on what is watched may
         // be this one.
         let there: Vec<_> = watched.lock().iter().filter_map(Weak::upgrade).collect();

@@ -8,7 +8,6 @@
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
 
 use inferring_types::{Blame, CacheOutcome, ErrorKind, NamedTensor, ServiceError, Tensor};
 
@@ -20,6 +19,7 @@ use crate::cache::{
     Source, Ticket, Urgency,
 };
 use crate::executor::Executor;
+use crate::system;
 
 /// One request on its way.
 pub(super) struct Inquiry<'a> {
@@ -90,7 +90,7 @@ impl Inquiry<'_> {
                         Err(failure) => return Err(failure.error),
                     };
                     company = company.less().ok_or(failure)?;
-                    now = Instant::now();
+                    now = system::now();
                 }
             }
         }
@@ -244,7 +244,7 @@ impl Inquiry<'_> {
             _ => 1,
         };
         let jobs = Jobs { parts_max, axes, company };
-        self.cache.find(self.executor.tenant, &keys, &jobs, self.urgency(), Instant::now())
+        self.cache.find(self.executor.tenant, &keys, &jobs, self.urgency(), system::now())
     }
 
     /// Computes all rows in one run of their own: what is known of them, or computed with others,

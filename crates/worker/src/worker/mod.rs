@@ -23,6 +23,7 @@ use crate::loader::{Loader, StartError};
 use crate::model::Model;
 use crate::registry::Registry;
 use crate::sequences;
+use crate::system;
 use crate::watch::Watcher;
 use inquiry::Inquiry;
 use reply::Reply;
@@ -64,7 +65,7 @@ impl Worker {
         let worker = Arc::new(Self {
             id,
             incarnation: fastrand::u64(1..),
-            started: Instant::now(),
+            started: system::now(),
             backend: status,
             registry,
             loader: loader.clone(),
@@ -97,7 +98,7 @@ impl Worker {
     }
 
     async fn answer(&self, request: InferRequest) -> Result<InferResponse, ServiceError> {
-        let accepted = Instant::now();
+        let accepted = system::now();
         if request.deadline.has_passed(accepted) {
             return Err(ServiceError::deadline_exceeded(
                 "the deadline had passed when the request arrived",
@@ -113,7 +114,7 @@ impl Worker {
                 Ok(response)
             }
             Err(error) => {
-                statistics.failed(accepted.elapsed());
+                statistics.failed(system::elapsed(accepted));
                 Err(error)
             }
         }
@@ -161,7 +162,7 @@ impl Worker {
             served: Served {
                 worker: self.id.clone(),
                 cache,
-                inference_time: accepted.elapsed(),
+                inference_time: system::elapsed(accepted),
                 queue_time: took.queue_time,
                 execution_time: took.execution_time,
                 batch_size: took.batch_size,
@@ -179,7 +180,7 @@ impl Worker {
             id: self.id.clone(),
             incarnation: self.incarnation,
             ready: !self.draining.load(Ordering::Relaxed),
-            uptime: self.started.elapsed(),
+            uptime: system::elapsed(self.started),
             requests: self.requests.load(Ordering::Relaxed),
             in_flight: self.in_flight.value(),
             errors: self.errors.load(Ordering::Relaxed),

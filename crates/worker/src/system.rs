@@ -1,0 +1,45 @@
+//! What decides when something happens: the clock, threads, and the waiting of threads.
+//!
+//! A simulation compiles this crate once more, over a clock and threads of its own
+//! (`crates/worker-simulated`), so that a seed decides instead. Whoever reads the clock here, starts a
+//! thread or lets one wait goes by this module or by [`crate::sync`].
+
+use std::time::{Duration, Instant};
+
+/// How long ago that was.
+pub(crate) fn elapsed(since: Instant) -> Duration {
+    now().saturating_duration_since(since)
+}
+
+#[cfg(not(simulated))]
+mod real {
+    use std::time::Instant;
+
+    pub(crate) use parking_lot::Condvar;
+    pub(crate) use std::thread::{Builder, JoinHandle};
+
+    /// Now.
+    pub(crate) fn now() -> Instant {
+        Instant::now()
+    }
+
+    /// How many threads can make progress at a time.
+    pub(crate) fn parallelism() -> usize {
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    }
+}
+
+#[cfg(simulated)]
+mod simulated {
+    pub(crate) use inferring_lockstep::{Builder, Condvar, JoinHandle, now};
+
+    /// One at a time, whatever the machine.
+    pub(crate) fn parallelism() -> usize {
+        1
+    }
+}
+
+#[cfg(not(simulated))]
+pub(crate) use real::{Builder, Condvar, JoinHandle, now, parallelism};
+#[cfg(simulated)]
+pub(crate) use simulated::{Builder, Condvar, JoinHandle, now, parallelism};
