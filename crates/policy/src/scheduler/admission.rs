@@ -8,7 +8,7 @@
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-use super::dispatch::seconds;
+use super::dispatch::{later, seconds};
 use super::queue::Queue;
 use super::{Scheduler, Work};
 use crate::cost::{Class, Costs, Seconds};
@@ -49,6 +49,16 @@ pub enum Refusal {
         /// How long it has.
         remaining: Duration,
     },
+}
+
+/// What a job that came now could expect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outlook {
+    /// When an instance would take it. Told as a moment, because until then it comes nearer by
+    /// itself and nothing need be reckoned anew.
+    pub free_at: Instant,
+    /// How long it would then run, alone. Zero where nothing has been measured.
+    pub run: Duration,
 }
 
 /// A job that was not taken, and why.
@@ -154,6 +164,33 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
             asked += self.lanes.get(lane).rows();
         }
         ahead * self.waiting.rows / asked.max(1)
+    }
+
+    /// What another job of one row could expect that came now, if it were as urgent as the rest:
+    /// its wait for an instance, and its run. Nothing where nothing is known of costs.
+    ///
+    /// It is asked with every job and every run, so a few lanes speak for all.
+    #[must_use]
+    pub fn outlook(&self, now: Instant) -> Outlook {
+        let Some(costs) = self.latest_class.and_then(|class| self.costs.of(class)) else {
+            return Outlook { free_at: now, run: Duration::ZERO };
+        };
+        let run = seconds(costs.expected(self.config.run_rows(1)));
+        let instances = self.config.instances.max(1);
+        let idle = instances.saturating_sub(self.runs.count());
+        if idle > 0 && self.waiting.requests == 0 {
+            return Outlook { free_at: now, run };
+        }
+        let busy = if idle > 0 { 0.0 } else { self.runs.soonest(now) };
+        let (mut asked, mut time) = (0, 0.0);
+        for &lane in self.lanes.active().iter().take(LANES_ASKED) {
+            let lane = self.lanes.get(lane);
+            asked += lane.rows();
+            let costs = self.costs.of(lane.cost_class);
+            time += costs.map_or(0.0, |costs| lane.rows() as f64 / costs.best().throughput);
+        }
+        let all = time * self.waiting.rows as f64 / asked.max(1) as f64;
+        Outlook { free_at: later(now, seconds(busy + all / instances as f64)), run }
     }
 
     /// How long the jobs that wait, and those that run, will take.

@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use inferring_types::CostCurve;
 
-pub use admission::{Refusal, Refused};
+pub use admission::{Outlook, Refusal, Refused};
 use classes::Classes;
 pub use config::SchedulerConfig;
 use dispatch::{Plan, Situation, later, plan, seconds};
@@ -142,6 +142,8 @@ pub struct Scheduler<K, J> {
     waiting: Waiting,
     /// No job becomes late before.
     late_from: Option<Instant>,
+    /// Of the rows of the last job that came: what is told of costs is told of such rows.
+    latest_class: Option<Class>,
     /// When a job was last let through in doubt.
     probed_at: Option<Instant>,
     closed: bool,
@@ -160,6 +162,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
             arrivals: Arrivals::new(),
             waiting: Waiting::default(),
             late_from: None,
+            latest_class: None,
             probed_at: None,
             closed: false,
             config,
@@ -173,6 +176,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
     pub fn offer(&mut self, work: Work<K>, job: J, now: Instant) -> Result<JobId, Refused<J>> {
         let allowance = work.deadline.saturating_duration_since(now).as_secs_f64();
         self.arrivals.count(work.rows, allowance, now);
+        self.latest_class = Some(Class::of(work.row_bytes));
         let admission = match self.admit(&work, now) {
             Ok(admission) => admission,
             Err(refusal) => return Err(Refused { job, refusal }),
@@ -239,6 +243,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
 
     /// A run that was not handed out here took that long, as at warm-up.
     pub fn learn(&mut self, row_bytes: u64, rows: usize, time: Duration, now: Instant) {
+        self.latest_class.get_or_insert(Class::of(row_bytes));
         self.costs.learn(Class::of(row_bytes), rows, time, now);
     }
 

@@ -378,3 +378,48 @@ fn runs_have_an_allowed_size() {
     let sizes = [(); 2].map(|()| fixture.batch()).map(|batch| (batch.rows, batch.run_rows));
     assert_eq!(sizes, [(8, 8), (3, 4)]);
 }
+
+#[test]
+fn what_the_next_job_can_expect_follows_from_what_runs_and_waits() {
+    let fixture = Fixture::new(SchedulerConfig::default());
+    let unknown = Outlook { free_at: fixture.now, run: Duration::ZERO };
+    assert_eq!(fixture.scheduler.outlook(fixture.now), unknown);
+
+    let cost = 8 * MILLISECOND;
+    let mut fixture = Fixture::with_flat_costs(SchedulerConfig::default(), cost);
+    let start = fixture.now;
+    let free_in = |fixture: &Fixture, expected: Duration| {
+        let Outlook { free_at, run } = fixture.scheduler.outlook(fixture.now);
+        let wait = free_at.saturating_duration_since(start);
+        assert!(wait.abs_diff(expected) < MILLISECOND / 10, "{wait:?} for {expected:?}");
+        assert!(run.abs_diff(cost) < MILLISECOND / 10, "{run:?}");
+    };
+    free_in(&fixture, Duration::ZERO);
+    fixture.offer(fixture.work(LONG)).unwrap();
+    let batch = fixture.batch();
+    free_in(&fixture, cost);
+    // Three quarters of the largest run: what waits takes that part of one.
+    for _ in 0..24 {
+        fixture.offer(fixture.work(LONG)).unwrap();
+    }
+    free_in(&fixture, cost + 6 * MILLISECOND);
+    // The moment stays where it is while time goes on.
+    fixture.now += 3 * MILLISECOND;
+    free_in(&fixture, cost + 6 * MILLISECOND);
+    fixture.now = start + cost;
+    fixture.scheduler.ended(batch.run, Some(cost), fixture.now);
+    assert_eq!(fixture.batch().jobs.len(), 24);
+    free_in(&fixture, 2 * cost);
+}
+
+#[test]
+fn a_second_instance_that_is_idle_takes_a_job_at_once() {
+    let config = SchedulerConfig { instances: 2, ..SchedulerConfig::default() };
+    let mut fixture = Fixture::with_flat_costs(config, 8 * MILLISECOND);
+    for expected in [Duration::ZERO, 8 * MILLISECOND] {
+        fixture.offer(fixture.work(LONG)).unwrap();
+        fixture.batch();
+        let wait = fixture.scheduler.outlook(fixture.now).free_at - fixture.now;
+        assert!(wait.abs_diff(expected) < MILLISECOND / 10, "{wait:?} for {expected:?}");
+    }
+}

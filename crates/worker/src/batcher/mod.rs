@@ -7,6 +7,7 @@
 //! time-outs.
 
 mod batch;
+mod expectation;
 mod job;
 mod refusal;
 
@@ -16,10 +17,11 @@ use std::time::{Duration, Instant};
 use inferring_policy::scheduler::{
     self, DispatchReason, JobId, Next, Refused, RunId, Scheduler, SchedulerConfig, Step,
 };
-use inferring_types::{BatchStatus, CostCurve, Deadline, Tensor};
+use inferring_types::{BatchStatus, CostCurve, Deadline, Tensor, WorkerLoad};
 use parking_lot::{Mutex, MutexGuard};
 
 pub(crate) use batch::Batch;
+use expectation::Expectation;
 use job::Job;
 
 use crate::assembly::{Assembly, LaneKey};
@@ -42,6 +44,7 @@ pub(crate) struct Batcher {
     form: Arc<Form>,
     state: Mutex<State>,
     job_arrived: Condvar,
+    expectation: Expectation,
 }
 
 /// What runs of a model are like.
@@ -87,6 +90,7 @@ impl Batcher {
             }),
             form: Arc::new(Form { assembly, config }),
             job_arrived: Condvar::new(),
+            expectation: Expectation::new(system::now()),
         }
     }
 
@@ -158,6 +162,7 @@ impl Batcher {
                 Step::WaitUntil(moment) => (None, Some(moment)),
                 Step::Nothing => (None, None),
             };
+            self.expectation.set(state.scheduler.outlook(now));
             if let Some(batch) = &batch {
                 state.count(batch);
                 if batch.more {
@@ -196,7 +201,9 @@ impl Batcher {
     /// A run of so many rows that was made for nobody took that long.
     pub(crate) fn learn(&self, row_bytes: u64, rows: usize, time: Duration) {
         let mut state = self.state.lock();
-        state.scheduler.learn(row_bytes, rows, time + RUN_OVERHEAD, system::now());
+        let now = system::now();
+        state.scheduler.learn(row_bytes, rows, time + RUN_OVERHEAD, now);
+        self.expectation.set(state.scheduler.outlook(now));
     }
 
     /// Refuses new jobs; those that are queued are still handed out.
@@ -215,6 +222,11 @@ impl Batcher {
         BatchStatus { queued: state.scheduler.waiting().requests as u64, ..state.status }
     }
 
+    /// What a request may expect that comes at `now`.
+    pub(crate) fn load(&self, now: Instant) -> WorkerLoad {
+        self.expectation.at(now)
+    }
+
     /// What runs of this model were found to cost.
     pub(crate) fn curves(&self) -> Vec<CostCurve> {
         self.state.lock().scheduler.curves()
@@ -226,6 +238,7 @@ impl Batcher {
         let mut state = self.state.lock();
         match state.scheduler.offer(work, job, now) {
             Ok(id) => {
+                self.expectation.set(state.scheduler.outlook(now));
                 state.wake_one(&self.job_arrived);
                 Some(id)
             }

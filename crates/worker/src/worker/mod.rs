@@ -13,7 +13,7 @@ use inferring_repository::Repository;
 use inferring_types::{
     BackendStatus, BatchStatus, BoxFuture, Gauge, InferRequest, InferResponse, InferenceService,
     ModelMetadata, ModelSelector, NamedTensor, NodeStatus, Served, ServiceError, StatusSource,
-    TensorName, WorkerId, WorkerLoad, WorkerStatus,
+    TensorName, WorkerId, WorkerStatus,
 };
 
 use crate::batcher::Order;
@@ -114,8 +114,9 @@ impl Worker {
                 Ok(response)
             }
             Err(error) => {
-                statistics.failed(system::elapsed(accepted));
-                Err(error)
+                let now = system::now();
+                statistics.failed(now.saturating_duration_since(accepted));
+                Err(error.with_load(model.executor.batcher.load(now)))
             }
         }
     }
@@ -154,6 +155,7 @@ impl Worker {
             Some(turn) => turn.advance(&outputs, &request.outputs)?,
             None => select(&outputs, &request.outputs),
         };
+        let now = system::now();
         Ok(InferResponse {
             id: request.id,
             model: metadata.name.clone(),
@@ -162,11 +164,11 @@ impl Worker {
             served: Served {
                 worker: self.id.clone(),
                 cache,
-                inference_time: system::elapsed(accepted),
+                inference_time: now.saturating_duration_since(accepted),
                 queue_time: took.queue_time,
                 execution_time: took.execution_time,
                 batch_size: took.batch_size,
-                load: WorkerLoad::default(),
+                load: executor.batcher.load(now),
             },
             routed: None,
         })
@@ -212,11 +214,10 @@ impl InferenceService for Worker {
         Box::pin(async move {
             self.requests.fetch_add(1, Ordering::Relaxed);
             let _in_flight = self.in_flight.enter();
-            let result = self.answer(request).await;
-            if result.is_err() {
+            self.answer(request).await.map_err(|error| {
                 self.errors.fetch_add(1, Ordering::Relaxed);
-            }
-            result
+                error.at_worker(self.id.clone())
+            })
         })
     }
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use inferring_backend::fake::FakeBackend;
-use inferring_types::{Blame, BoxFuture, ErrorKind, InferRequest, InferenceService as _};
+use inferring_types::{Blame, BoxFuture, ErrorKind, InferRequest, InferenceService as _, WorkerId};
 use inferring_worker::{QueueConfig, WorkerConfig};
 
 use crate::fixture::{
@@ -86,6 +86,37 @@ async fn a_request_with_less_time_than_a_run_takes_is_told_so_and_never_runs() {
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::DeadlineExceeded, false));
     assert!(error.to_string().contains("left"), "{error}");
     assert_eq!(fixture.runs(), 1);
+}
+
+#[tokio::test]
+async fn every_answer_tells_what_the_next_request_can_expect() {
+    let mut config = one_by_one();
+    config.batching.queue_requests_max = 20;
+    let fixture = Fixture::of_equal_runs(&FakeBackend::new(), &config);
+    let load = fixture.ask(row(1.0)).await.unwrap().served.load;
+    assert!(load.run >= Duration::from_millis(5), "{load:?}");
+    let busy = fixture.occupy();
+    let waiting: Vec<_> = (2..22u8).map(|n| fixture.begin(row(f32::from(n)))).collect();
+    // An answer that is known tells it too, and so does a refusal.
+    let load = fixture.ask(row(1.0)).await.unwrap().served.load;
+    let least = 20 * Duration::from_millis(5);
+    assert!(load.wait >= least && load.wait < PATIENCE, "{load:?}");
+    let Err(refused) = try_begin(&fixture, row(99.0)) else { panic!("the queue is full") };
+    let error = refused.unwrap_err();
+    assert_eq!(error.worker().map(WorkerId::as_str), Some("worker"));
+    let load = error.load().unwrap();
+    assert!(load.wait >= least && load.wait < PATIENCE, "{load:?}");
+    fixture.engine.release();
+    within_patience(busy).await.unwrap();
+    for answer in waiting {
+        within_patience(answer).await.unwrap();
+    }
+    let calm = async {
+        while fixture.ask(row(1.0)).await.unwrap().served.load.wait > Duration::ZERO {
+            tokio::task::yield_now().await;
+        }
+    };
+    within_patience(calm).await;
 }
 
 #[tokio::test]
