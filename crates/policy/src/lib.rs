@@ -5,15 +5,26 @@
 //! be tested to its last edge without waiting, and a simulation runs the very code that serves.
 
 mod arrivals;
+mod backoff;
 pub mod circuit_breaker;
+mod concurrency_limit;
 mod cost;
 pub mod hash_ring;
 pub mod health;
+mod hedge;
+mod retry_budget;
 pub mod scheduler;
+mod sync;
 
+pub use backoff::Backoff;
 pub use circuit_breaker::{BreakerConfig, CircuitBreaker, Outcome, Permit};
+pub use concurrency_limit::{
+    Completion, ConcurrencyLimit, ConcurrencyLimitConfig, Ticket, Urgency,
+};
 pub use hash_ring::{Candidates, HashRing, RingError, RingMember};
 pub use health::{Health, HealthConfig, Transition};
+pub use hedge::{AnswerTime, AnswerTimes, HedgeConfig};
+pub use retry_budget::{RetryBudget, RetryBudgetConfig, RetryPermit};
 pub use scheduler::{DispatchReason, Scheduler, SchedulerConfig};
 
 #[cfg(test)]

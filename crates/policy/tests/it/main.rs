@@ -8,7 +8,9 @@
 
 mod breaker_model;
 mod breaker_threads;
+mod concurrency_limit;
 mod goodput;
+mod retry_budget;
 mod ring_movement;
 mod ring_peers;
 mod scheduler_model;
