@@ -42,6 +42,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("fuzz", &["protocol", "repository", "types"]),
     ("lockstep", &[]),
     ("worker-simulated", &["backend", "lockstep", "policy", "repository", "types"]),
+    (
+        "simulation",
+        &[
+            "backend",
+            "gateway",
+            "lockstep",
+            "policy",
+            "protocol",
+            "repository",
+            "types",
+            "worker-simulated",
+        ],
+    ),
 ];
 
 /// Which of our crates may name crates from elsewhere that stand for a part of the system.
@@ -68,6 +81,7 @@ const GUARDED: &[(&str, &[&str])] = &[
             "cli",
             "lockstep",
             "worker-simulated",
+            "simulation",
         ],
     ),
     ("prost", &["protocol", "fuzz", "integration-tests"]),

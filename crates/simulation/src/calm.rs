@@ -1,0 +1,155 @@
+//! What must hold once nothing goes wrong any more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use inferring_policy::{HashRing, RingMember};
+use inferring_types::{ModelName, RoutingKey, WorkerId};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use crate::clients::{Client, Due, End, id};
+use crate::content::Content;
+use crate::fleet::Fleet;
+use crate::scenario::Scenario;
+
+/// How long a fleet may take to recover.
+const RECOVERY: Duration = Duration::from_secs(60);
+
+/// How long it must be well before it is called so: what went wrong at last may not show at once.
+const WELL: Duration = Duration::from_secs(4);
+
+/// Nobody waits this long in a calm fleet.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Numbers of contents that nobody asks for while things go wrong.
+const FRESH: u32 = 10_000;
+
+/// Asks for new things until every gateway has all its workers back.
+pub(crate) async fn recover(fleet: &Arc<Fleet>, scenario: &Scenario) {
+    let limit = Instant::now() + RECOVERY;
+    let mut ill = Instant::now();
+    for turn in 0.. {
+        let mut lack = None;
+        for gateway in 0..fleet.gateways.len() {
+            lack = lack.or(fleet.lack(gateway).await);
+            let content = Content(FRESH + turn);
+            let name = format!("recovery-{turn}-{gateway}");
+            client(fleet, gateway, name, content, Due::of(scenario)).ask().await;
+        }
+        match lack {
+            None if ill.elapsed() > WELL => break,
+            None => {}
+            Some(lack) => {
+                ill = Instant::now();
+                if ill > limit {
+                    fleet.trace.violation(format_args!("the fleet does not recover: {lack}"));
+                    break;
+                }
+            }
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    fleet.trace.note("the fleet is well");
+}
+
+/// Every gateway asks the worker that the ring names, and what is known is not computed again.
+pub(crate) async fn agree(fleet: &Arc<Fleet>, scenario: &Scenario) {
+    let ids: Vec<_> = fleet.hosts.iter().map(|host| host.id.clone()).collect();
+    let places: Vec<_> = ids.iter().map(|id| RingMember { id: id.clone(), weight: 1.0 }).collect();
+    let ring = HashRing::build(&places, scenario.gateway.ring.points_per_worker);
+    let ring = ring.expect("the gateways made one of them too");
+    for number in 0..8 {
+        let content = Content(2 * FRESH + number);
+        let primary = &ids[ring.primary(key(content)).expect("there are workers")];
+        let mut asked = Vec::new();
+        for turn in 0..2 {
+            for gateway in 0..fleet.gateways.len() {
+                let name = format!("agreement-{number}-{turn}-{gateway}");
+                client(fleet, gateway, name.clone(), content, Due::ANSWERS).ask().await;
+                let workers = fleet.journal.asked(&name);
+                fleet.trace.check(workers.first() == Some(primary), || {
+                    format!("{name} belongs to {primary} and goes to {workers:?}")
+                });
+                asked.extend(workers);
+            }
+        }
+        check_computed(fleet, content, &asked);
+    }
+}
+
+/// Equal requests at one moment share a run, wherever they meet.
+pub(crate) async fn share(fleet: &Arc<Fleet>) {
+    let content = Content(3 * FRESH);
+    let mut clients = JoinSet::new();
+    for number in 0..20 {
+        let gateway = number % fleet.gateways.len();
+        let name = format!("sharing-{number}");
+        clients.spawn(client(fleet, gateway, name, content, Due::ANSWERS).ask());
+    }
+    let ends = clients.join_all().await;
+    let answers = ends.iter().filter(|end| **end == End::Answer).count();
+    fleet.trace.check(answers == 20, || format!("of 20 equal requests {answers} are answered"));
+    let asked: Vec<_> =
+        (0..20).flat_map(|number| fleet.journal.asked(&format!("sharing-{number}"))).collect();
+    check_computed(fleet, content, &asked);
+}
+
+/// Each worker that was asked has computed it once; a hedge that was called off need not have.
+fn check_computed(fleet: &Fleet, content: Content, asked: &[WorkerId]) {
+    let counts = fleet.computed(content);
+    let total: u32 = counts.iter().sum();
+    let mut workers = asked.to_vec();
+    workers.sort();
+    workers.dedup();
+    let is_once = counts.iter().all(|count| *count <= 1) && total as usize <= workers.len();
+    fleet.trace.check(is_once && total > 0, || {
+        format!("{content:?} was asked of {workers:?}, and computed: {counts:?}")
+    });
+}
+
+/// Nobody has anything in hand when nobody waits any more.
+pub(crate) async fn rest(fleet: &Arc<Fleet>) {
+    // What was given up is ended by now, and what hung.
+    sleep(Duration::from_secs(30)).await;
+    let Fleet { trace, journal, .. } = &**fleet;
+    let in_flight = journal.in_flight();
+    trace.check(in_flight == 0, || format!("{in_flight} tries are in flight for nobody"));
+    for gateway in 0..fleet.gateways.len() {
+        let status = fleet.gateway_status(gateway).await;
+        trace.check(status.in_flight == 0, || {
+            format!("gateway {gateway} has {} requests of nobody", status.in_flight)
+        });
+        for worker in &status.workers {
+            trace.check(worker.in_flight == 0, || {
+                format!("gateway {gateway} has {} tries at {}", worker.in_flight, worker.id)
+            });
+        }
+    }
+    for host in &fleet.hosts {
+        let status = Fleet::worker_status(host).await;
+        trace.check(status.is_some(), || format!("{} is not there", host.id));
+        let Some(status) = status else { continue };
+        trace.check(status.in_flight == 0 && status.batches.queued == 0, || {
+            format!("{} has work of nobody: {status:?}", host.id)
+        });
+    }
+}
+
+fn key(content: Content) -> RoutingKey {
+    let model: ModelName = "model".parse().expect("a name");
+    RoutingKey::of(&model, &Content::inputs(&[content]))
+}
+
+fn client(fleet: &Arc<Fleet>, gateway: usize, name: String, content: Content, due: Due) -> Client {
+    Client {
+        fleet: fleet.clone(),
+        gateway,
+        id: id(name),
+        contents: vec![content],
+        priority: None,
+        timeout: PATIENCE,
+        leaves: None,
+        due,
+    }
+}

@@ -1,0 +1,162 @@
+//! What goes wrong, when, and for how long.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::fleet::Fleet;
+use crate::host::Host;
+use crate::network::Line;
+
+/// Something that goes wrong for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// A worker's process is killed, and started again later.
+    Crash,
+    /// A worker's process is stopped in good order, and started again later.
+    Restart,
+    /// A worker's process stands still.
+    Freeze,
+    /// Nothing arrives: at a worker, or from it, for one gateway or for all.
+    Partition,
+    /// Packets to and from a worker are lost.
+    Loss,
+    /// Connections to a worker break.
+    Resets,
+    /// A worker's runs take many times longer.
+    Slow,
+    /// A worker's runs fail.
+    Failures,
+    /// A run does not end, whatever is done about it.
+    Hang,
+}
+
+impl Fault {
+    pub(crate) const ALL: &[Self] = &[
+        Self::Crash,
+        Self::Restart,
+        Self::Freeze,
+        Self::Partition,
+        Self::Loss,
+        Self::Resets,
+        Self::Slow,
+        Self::Failures,
+        Self::Hang,
+    ];
+}
+
+/// Lets things go wrong until that moment. All is repaired when it returns.
+pub(crate) async fn strike(
+    fleet: &Arc<Fleet>,
+    faults: &[Fault],
+    pace: Duration,
+    until: Instant,
+    mut random: Rng,
+) {
+    let mut repairs = JoinSet::new();
+    loop {
+        let pause = pace.mul_f64(random.f64() * 2.0);
+        if faults.is_empty() || Instant::now() + pause >= until {
+            break;
+        }
+        sleep(pause).await;
+        let fault = faults[random.usize(..faults.len())];
+        let host = fleet.hosts[random.usize(..fleet.hosts.len())].clone();
+        let gateways = match random.u8(..2) {
+            0 => vec![random.usize(..fleet.gateways.len())],
+            _ => (0..fleet.gateways.len()).collect(),
+        };
+        let blow = Blow { fleet: fleet.clone(), host, gateways, random: random.fork() };
+        repairs.spawn(blow.fall(fault));
+    }
+    sleep_until(until).await;
+    while let Some(repaired) = repairs.join_next().await {
+        if let Err(error) = repaired {
+            fleet.trace.violation(format_args!("the simulation failed: {error}"));
+        }
+    }
+}
+
+/// One fault, and where it happens.
+struct Blow {
+    fleet: Arc<Fleet>,
+    host: Arc<Host>,
+    gateways: Vec<usize>,
+    random: Rng,
+}
+
+impl Blow {
+    /// Returns when it is over.
+    async fn fall(mut self, fault: Fault) {
+        self.fleet.trace.note(format_args!("{fault:?} of {}", self.host.id));
+        match fault {
+            Fault::Crash => {
+                self.host.crash();
+                self.last(100, 4000).await;
+                self.host.boot();
+            }
+            Fault::Restart => {
+                let grace = Duration::from_millis(self.random.u64(1000..4000));
+                self.host.stop(grace).await;
+                self.last(100, 2000).await;
+                self.host.boot();
+            }
+            Fault::Freeze => {
+                self.host.freeze(true);
+                self.last(50, 7000).await;
+                self.host.freeze(false);
+            }
+            Fault::Partition => {
+                let (there, back) =
+                    [(true, true), (true, false), (false, true)][self.random.usize(..3)];
+                self.line(|line| (line.cut_there, line.cut_back) = (there, back));
+                self.last(50, 5000).await;
+                self.line(|line| (line.cut_there, line.cut_back) = (false, false));
+            }
+            Fault::Loss => {
+                let loss = self.random.f64() * 0.3;
+                self.line(|line| line.loss = loss);
+                self.last(500, 4000).await;
+                self.line(|line| line.loss = 0.0);
+            }
+            Fault::Resets => {
+                let resets = self.random.f64() * 0.5;
+                self.line(|line| line.resets = resets);
+                self.last(500, 4000).await;
+                self.line(|line| line.resets = 0.0);
+            }
+            Fault::Slow => {
+                let Some(process) = self.host.process() else { return };
+                process.machine.set_slowness(self.random.u32(5..200));
+                self.last(500, 4000).await;
+                process.machine.set_slowness(1);
+            }
+            Fault::Failures => {
+                let Some(process) = self.host.process() else { return };
+                process.machine.set_failing(true);
+                self.last(100, 3000).await;
+                process.machine.set_failing(false);
+            }
+            Fault::Hang => {
+                let Some(process) = self.host.process() else { return };
+                let time = Duration::from_millis(self.random.u64(1000..20_000));
+                process.machine.set_hanging(Some(time));
+                self.last(100, 3000).await;
+                process.machine.set_hanging(None);
+            }
+        }
+    }
+
+    async fn last(&mut self, shortest: u64, longest: u64) {
+        sleep(Duration::from_millis(self.random.u64(shortest..longest))).await;
+    }
+
+    fn line(&self, change: impl Fn(&mut Line)) {
+        for gateway in &self.gateways {
+            self.fleet.network.change(*gateway, &self.host.id, &change);
+        }
+    }
+}

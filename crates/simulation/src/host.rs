@@ -1,0 +1,191 @@
+//! A machine with a worker on it: a process that starts, is killed, is stopped, and hangs.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use inferring_lockstep::Builder;
+use inferring_repository::Repository;
+use inferring_types::{InferRequest, InferResponse, InferenceService as _, ServiceError, WorkerId};
+use inferring_worker_simulated::{Worker, WorkerConfig};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
+
+use crate::engine::{Engine, Machine};
+use crate::trace::Trace;
+
+/// The model's file, which no engine reads.
+static MODELS: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().expect("a folder for a file");
+    std::fs::write(folder.path().join("model.onnx"), "model").expect("room for a file");
+    folder
+});
+
+/// A machine, with one worker process at a time.
+pub(crate) struct Host {
+    pub(crate) id: WorkerId,
+    config: WorkerConfig,
+    trace: Arc<Trace>,
+    state: Mutex<State>,
+    thawed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    process: Option<Arc<Process>>,
+    /// How many processes were started.
+    started: u64,
+    /// Whether the present one is on its way to serve, or serves.
+    is_on: bool,
+    /// The process is there, and nothing in it moves.
+    is_frozen: bool,
+}
+
+/// A worker's process.
+pub(crate) struct Process {
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) machine: Arc<Machine>,
+    number: u64,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+impl Host {
+    pub(crate) fn new(id: WorkerId, config: WorkerConfig, trace: Arc<Trace>) -> Arc<Self> {
+        let (state, thawed) = (Mutex::default(), Notify::new());
+        Arc::new(Self { id, config, trace, state, thawed })
+    }
+
+    /// Starts a process, unless there is one. It serves when it has loaded its model.
+    pub(crate) fn boot(self: &Arc<Self>) {
+        let number = {
+            let mut state = self.state.lock();
+            if state.is_on {
+                return;
+            }
+            state.is_on = true;
+            state.started += 1;
+            state.started
+        };
+        let host = self.clone();
+        let boot = move || {
+            let machine = Arc::new(Machine::default());
+            let repository = Repository::open([MODELS.path().join("model.onnx")]);
+            let repository = repository.expect("the file is there");
+            let engine = Arc::new(Engine { machine: machine.clone() });
+            let worker = Worker::start(host.id.clone(), repository, engine, &host.config);
+            let worker = worker.expect("the model loads");
+            let tasks = Mutex::default();
+            host.serve(Arc::new(Process { worker, machine, number, tasks }));
+        };
+        start_thread(format!("boot {}", self.id), boot);
+    }
+
+    /// Puts a process that has started where requests find it, unless it was killed meanwhile.
+    fn serve(&self, process: Arc<Process>) {
+        let mut state = self.state.lock();
+        if state.is_on && state.started == process.number {
+            self.trace.note(format_args!("{} serves, process {}", self.id, process.number));
+            state.process = Some(process);
+        } else {
+            drop(state);
+            process.end();
+        }
+    }
+
+    /// Kills the process: what it was asked is not answered.
+    pub(crate) fn crash(&self) {
+        if let Some(process) = self.take() {
+            self.trace.note(format_args!("{} crashes", self.id));
+            process.kill();
+        }
+    }
+
+    /// Stops the process as an operator does: first it says so, then it finishes what it has.
+    pub(crate) async fn stop(&self, grace: Duration) {
+        let Some(process) = self.process() else { return };
+        self.trace.note(format_args!("{} drains", self.id));
+        process.worker.start_draining();
+        tokio::time::sleep(grace).await;
+        let mut state = self.state.lock();
+        if state.process.as_ref().is_some_and(|present| present.number == process.number) {
+            state.process = None;
+            state.is_on = false;
+            drop(state);
+            self.trace.note(format_args!("{} stops", self.id));
+            process.end_on_a_thread();
+        }
+    }
+
+    /// Nothing in the process moves from now on, or moves again.
+    pub(crate) fn freeze(&self, is_frozen: bool) {
+        self.trace.note(format_args!(
+            "{} is {}",
+            self.id,
+            if is_frozen { "frozen" } else { "thawed" }
+        ));
+        self.state.lock().is_frozen = is_frozen;
+        self.thawed.notify_waiters();
+    }
+
+    /// Comes back when it moves.
+    pub(crate) async fn thawed(&self) {
+        loop {
+            let thawed = self.thawed.notified();
+            if !self.state.lock().is_frozen {
+                return;
+            }
+            thawed.await;
+        }
+    }
+
+    /// The process that serves.
+    pub(crate) fn process(&self) -> Option<Arc<Process>> {
+        self.state.lock().process.clone()
+    }
+
+    fn take(&self) -> Option<Arc<Process>> {
+        let mut state = self.state.lock();
+        state.is_on = false;
+        state.process.take()
+    }
+}
+
+impl Process {
+    /// Answers a request for whoever is at the other end of a connection, until that is closed.
+    pub(crate) fn accept(
+        &self,
+        request: InferRequest,
+    ) -> (oneshot::Receiver<Result<InferResponse, ServiceError>>, AbortHandle) {
+        let (answer, answered) = oneshot::channel();
+        let worker = self.worker.clone();
+        let task = tokio::spawn(async move {
+            let result = worker.infer(request).await;
+            // The connection may be gone.
+            let _ = answer.send(result);
+        });
+        let mut tasks = self.tasks.lock();
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(task.abort_handle());
+        (answered, task.abort_handle())
+    }
+
+    fn kill(self: &Arc<Self>) {
+        self.machine.kill();
+        self.tasks.lock().drain(..).for_each(|task| task.abort());
+        self.end_on_a_thread();
+    }
+
+    pub(crate) fn end_on_a_thread(self: &Arc<Self>) {
+        let process = self.clone();
+        start_thread("end".to_owned(), move || process.end());
+    }
+
+    /// Waits for what the worker began. Nobody sees that any more where it was killed.
+    fn end(&self) {
+        self.worker.close();
+    }
+}
+
+fn start_thread(name: String, body: impl FnOnce() + Send + 'static) {
+    Builder::new().name(name).spawn(body).expect("the system has threads");
+}

@@ -1,0 +1,248 @@
+//! What lies between gateways and workers: connections that take their time, break, and lead
+//! nowhere.
+//!
+//! It behaves as TCP does: what is sent on a connection arrives late, or the connection breaks;
+//! nothing arrives twice, and a lost packet is a delay. Messages on different connections overtake
+//! each other. What a worker answers comes over as what its status code says, and no more.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use inferring_lockstep::now;
+use inferring_protocol::status::{error_from_http, http_status};
+use inferring_types::{
+    BoxFuture, Deadline, IndexEntry, InferRequest, InferResponse, InferenceService, LoadRequest,
+    ModelConfig, ModelMetadata, ModelName, ModelRepository, ModelSelector, ModelStatistics,
+    NodeStatus, ServiceError, StatusSource, WorkerId,
+};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::host::{Host, Process};
+use crate::journal::Journal;
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// All connections.
+pub(crate) struct Network {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    random: Rng,
+    /// What is not as it should be between a gateway and a worker.
+    lines: BTreeMap<(usize, WorkerId), Line>,
+}
+
+/// The state of the line between a gateway and a worker.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Line {
+    /// Nothing arrives at the worker.
+    pub(crate) cut_there: bool,
+    /// Nothing comes back from it.
+    pub(crate) cut_back: bool,
+    /// The share of packets that are lost, which makes them late.
+    pub(crate) loss: f64,
+    /// The share of messages on which their connection breaks.
+    pub(crate) resets: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    There,
+    Back,
+}
+
+impl Network {
+    pub(crate) fn new(random: Rng) -> Arc<Self> {
+        let state = State { random, lines: BTreeMap::new() };
+        Arc::new(Self { state: Mutex::new(state), changed: Notify::new() })
+    }
+
+    /// Changes the line between a gateway and a worker.
+    pub(crate) fn change(&self, gateway: usize, worker: &WorkerId, change: impl FnOnce(&mut Line)) {
+        change(self.state.lock().lines.entry((gateway, worker.clone())).or_default());
+        self.changed.notify_waiters();
+    }
+
+    fn line(&self, gateway: usize, worker: &WorkerId) -> Line {
+        let state = self.state.lock();
+        state.lines.get(&(gateway, worker.clone())).copied().unwrap_or_default()
+    }
+
+    /// How long a message takes; `None` where its connection breaks.
+    fn draw(&self, line: Line) -> Option<Duration> {
+        let random = &mut self.state.lock().random;
+        if random.f64() < line.resets {
+            return None;
+        }
+        let mut time = Duration::from_micros(random.u64(100..1500));
+        while random.f64() < line.loss {
+            time += Duration::from_millis(200);
+        }
+        Some(time)
+    }
+}
+
+/// A gateway's way to a worker, as `client::RemoteWorker` is one.
+pub(crate) struct Link {
+    pub(crate) network: Arc<Network>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) gateway: usize,
+    pub(crate) host: Arc<Host>,
+}
+
+impl Link {
+    /// A connection, if there is anybody to take it.
+    async fn connect(&self) -> Result<Arc<Process>, ServiceError> {
+        let connected = async {
+            self.carry(Way::There).await?;
+            // The system takes a connection for a process that does not move.
+            let process = self.host.process();
+            self.carry(Way::Back).await?;
+            process.ok_or_else(|| ServiceError::unreachable("connection refused"))
+        };
+        let connected = timeout(CONNECT_TIMEOUT, connected).await;
+        connected.unwrap_or_else(|_| Err(ServiceError::unreachable("no connection in time")))
+    }
+
+    /// Brings a message over.
+    async fn carry(&self, way: Way) -> Result<(), ServiceError> {
+        let line = || self.network.line(self.gateway, &self.host.id);
+        let is_cut = |line: Line| if way == Way::There { line.cut_there } else { line.cut_back };
+        loop {
+            let time = self.network.draw(line());
+            sleep(time.ok_or_else(|| ServiceError::unreachable("connection reset"))?).await;
+            if !is_cut(line()) {
+                return Ok(());
+            }
+            loop {
+                let changed = self.network.changed.notified();
+                if !is_cut(line()) {
+                    break;
+                }
+                changed.await;
+            }
+        }
+    }
+
+    async fn ask(&self, mut request: InferRequest) -> Result<InferResponse, ServiceError> {
+        let _try = self.journal.begin_try(self.gateway, &request, &self.host.id);
+        let process = self.connect().await?;
+        let remaining = request.deadline.remaining(now());
+        self.carry(Way::There).await?;
+        self.host.thawed().await;
+        // The wire carries whole milliseconds, and what remains is counted from the arrival on.
+        let remaining = Duration::from_millis(remaining.as_millis() as u64);
+        request.deadline = Deadline::after(now(), remaining);
+        let (answered, task) = process.accept(request);
+        let connection = Connection { task: Some(task) };
+        let answer = answered.await;
+        self.host.thawed().await;
+        connection.close();
+        self.carry(Way::Back).await?;
+        match answer {
+            Ok(answer) => answer.map_err(|error| over_the_wire(&error)),
+            Err(_) => Err(ServiceError::unreachable("connection reset")),
+        }
+    }
+
+    async fn health(&self) -> Result<NodeStatus, ServiceError> {
+        let process = self.connect().await?;
+        self.carry(Way::There).await?;
+        self.host.thawed().await;
+        let status = process.worker.status().await;
+        self.carry(Way::Back).await?;
+        status
+    }
+}
+
+/// Closed by being dropped: the worker notices a moment later, and gives up the request.
+struct Connection {
+    task: Option<AbortHandle>,
+}
+
+impl Connection {
+    fn close(mut self) {
+        self.task = None;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            tokio::spawn(async move {
+                sleep(Duration::from_millis(1)).await;
+                task.abort();
+            });
+        }
+    }
+}
+
+fn over_the_wire(error: &ServiceError) -> ServiceError {
+    let retry_after = error.worth_retrying_after();
+    error_from_http(http_status(error.kind()), error.to_string(), retry_after)
+}
+
+impl InferenceService for Link {
+    fn models(&self) -> Vec<Arc<ModelMetadata>> {
+        Vec::new()
+    }
+
+    fn model(&self, _: ModelSelector<'_>) -> Result<Arc<ModelMetadata>, ServiceError> {
+        Err(ServiceError::unavailable("a gateway learns models from health checks"))
+    }
+
+    fn is_ready(&self, _: Option<ModelSelector<'_>>) -> bool {
+        false
+    }
+
+    fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
+        Box::pin(self.ask(request))
+    }
+}
+
+impl StatusSource for Link {
+    fn status(&self) -> BoxFuture<'_, Result<NodeStatus, ServiceError>> {
+        Box::pin(self.health())
+    }
+}
+
+/// Questions about models go the same way as health checks, and are not simulated.
+fn not_simulated<T>() -> BoxFuture<'static, Result<T, ServiceError>> {
+    Box::pin(async { Err(ServiceError::unavailable("not simulated")) })
+}
+
+impl ModelRepository for Link {
+    fn index(&self) -> BoxFuture<'_, Result<Vec<IndexEntry>, ServiceError>> {
+        not_simulated()
+    }
+
+    fn load(&self, _: LoadRequest) -> BoxFuture<'_, Result<(), ServiceError>> {
+        not_simulated()
+    }
+
+    fn unload(&self, _: ModelName) -> BoxFuture<'_, Result<(), ServiceError>> {
+        not_simulated()
+    }
+
+    fn config<'a>(
+        &'a self,
+        _: ModelSelector<'a>,
+    ) -> BoxFuture<'a, Result<ModelConfig, ServiceError>> {
+        not_simulated()
+    }
+
+    fn statistics<'a>(
+        &'a self,
+        _: Option<ModelSelector<'a>>,
+    ) -> BoxFuture<'a, Result<Vec<ModelStatistics>, ServiceError>> {
+        not_simulated()
+    }
+}
