@@ -4,6 +4,7 @@
 //! `server` and `client`, which share these functions, so both ends agree by construction.
 
 pub mod array;
+pub mod fields;
 pub mod grpc;
 mod json;
 pub mod npy;

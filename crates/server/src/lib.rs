@@ -4,6 +4,7 @@
 //! its own; [`rest`] and [`grpc`] answer requests. Which service stands behind makes no
 //! difference here.
 
+mod account;
 mod client_stream;
 mod config;
 mod connection;

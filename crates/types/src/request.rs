@@ -269,6 +269,11 @@ impl RouteReason {
             Self::Panic => "panic",
         }
     }
+
+    /// The reason of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
 }
 
 /// The answer to an [`InferRequest`].

@@ -6,6 +6,8 @@ use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use inferring_types::{RequestId, ServiceError};
 
+use crate::grpc::parse_timeout;
+
 /// The length in bytes of the JSON part of a body that goes on with raw tensors.
 pub const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
@@ -14,6 +16,12 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Milliseconds that the client is ready to wait; a gateway forwards what remains.
 pub const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+
+/// The same, as Envoy and what is built on it tell those behind them.
+pub const ENVOY_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+
+/// The same, as clients of gRPC state it: digits and a unit.
+pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// The JSON length that a message declares, if any.
 ///
@@ -48,21 +56,41 @@ pub fn request_id(headers: &HeaderMap) -> Result<Option<RequestId>, ServiceError
     Ok(Some(parsed))
 }
 
-/// The time-out that the client asks for, if any.
+/// How long whoever asks is ready to wait, if that is said: the least of what is, since each of
+/// those on the way has its own say, and nobody waits longer than the least patient of them.
 ///
 /// # Errors
-/// `InvalidArgument` where the field is no whole number of milliseconds.
+/// `InvalidArgument` where a field is no whole number of milliseconds, or no time as gRPC has it.
 pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, ServiceError> {
-    let Some(value) = headers.get(TIMEOUT) else {
-        return Ok(None);
-    };
-    match parse(value) {
-        Some(milliseconds) => Ok(Some(Duration::from_millis(milliseconds))),
-        None => Err(ServiceError::invalid(format!(
-            "header X-Request-Timeout-Ms: expected a whole number of milliseconds, got `{}`",
-            value.as_bytes().escape_ascii(),
-        ))),
+    let own = least(headers, TIMEOUT, "X-Request-Timeout-Ms", milliseconds)?;
+    let envoys = least(headers, ENVOY_TIMEOUT, "X-Envoy-Expected-Rq-Timeout-Ms", milliseconds)?;
+    let of_grpc = least(headers, GRPC_TIMEOUT, "grpc-timeout", |value| {
+        let read = value.to_str().ok().and_then(parse_timeout);
+        read.ok_or("at most 8 digits and a unit")
+    })?;
+    Ok([own, envoys, of_grpc].into_iter().flatten().min())
+}
+
+fn milliseconds(value: &HeaderValue) -> Result<Duration, &'static str> {
+    parse(value).map(Duration::from_millis).ok_or("a whole number of milliseconds")
+}
+
+/// The least time in fields of that name, if there are any. `read` says what it expected.
+fn least(
+    headers: &HeaderMap,
+    name: HeaderName,
+    shown: &str,
+    read: impl Fn(&HeaderValue) -> Result<Duration, &'static str>,
+) -> Result<Option<Duration>, ServiceError> {
+    let mut least: Option<Duration> = None;
+    for value in headers.get_all(name) {
+        let time = read(value).map_err(|expected| {
+            let got = value.as_bytes().escape_ascii();
+            ServiceError::invalid(format!("header {shown}: expected {expected}, got `{got}`"))
+        })?;
+        least = Some(least.map_or(time, |least| least.min(time)));
     }
+    Ok(least)
 }
 
 /// The time after which the answer's sender says that another try is worth it; `None` also where
@@ -101,9 +129,36 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_is_milliseconds() {
-        let read = timeout(&with(TIMEOUT, "250")).unwrap();
-        assert_eq!(read, Some(Duration::from_millis(250)));
-        assert!(timeout(&with(TIMEOUT, "2s")).is_err());
+    fn the_least_of_all_times_counts() {
+        let milliseconds = |count| Some(Duration::from_millis(count));
+        for (fields, expected) in [
+            (&[][..], None),
+            (&[(TIMEOUT, "250")], milliseconds(250)),
+            (&[(ENVOY_TIMEOUT, "250")], milliseconds(250)),
+            (&[(GRPC_TIMEOUT, "2S")], milliseconds(2000)),
+            (&[(TIMEOUT, "250"), (ENVOY_TIMEOUT, "15000")], milliseconds(250)),
+            (&[(TIMEOUT, "250"), (ENVOY_TIMEOUT, "100"), (GRPC_TIMEOUT, "1S")], milliseconds(100)),
+            (&[(TIMEOUT, "250"), (GRPC_TIMEOUT, "0n")], milliseconds(0)),
+            // A proxy has added its own beside the client's.
+            (&[(TIMEOUT, "250"), (TIMEOUT, "90")], milliseconds(90)),
+        ] {
+            let value = |(name, text): &(HeaderName, &'static str)| {
+                (name.clone(), HeaderValue::from_static(text))
+            };
+            let mut headers = HeaderMap::new();
+            for (name, text) in fields.iter().map(value) {
+                headers.append(name, text);
+            }
+            assert_eq!(timeout(&headers).unwrap(), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused_by_name() {
+        for (name, value) in [(TIMEOUT, "2s"), (ENVOY_TIMEOUT, "-1"), (GRPC_TIMEOUT, "soon")] {
+            let error = timeout(&with(name.clone(), value)).unwrap_err().to_string();
+            assert!(error.to_lowercase().contains(name.as_str()), "{error}");
+            assert!(error.contains(value), "{error}");
+        }
     }
 }

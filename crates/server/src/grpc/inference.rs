@@ -16,7 +16,7 @@ use inferring_protocol::grpc::inference::{
 };
 use inferring_protocol::grpc::{
     decode_load, decode_request, encode_config, encode_index, encode_metadata, encode_response,
-    encode_statistics, parse_name, parse_timeout,
+    encode_statistics, parse_name,
 };
 use inferring_protocol::rest::headers;
 use inferring_types::{Deadline, InferRequest, ModelSelector, RequestId, ServiceError};
@@ -26,6 +26,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::status::{insert_request_id, status};
 use super::{Arrived, stream};
 use crate::Node;
+use crate::account::{Account, Curiosity};
 
 /// The service. Cheap to clone.
 #[derive(Clone)]
@@ -50,7 +51,7 @@ impl Inference {
         &self,
         head: &mut Head,
         message: ModelInferRequest,
-    ) -> Result<ModelInferResponse, ServiceError> {
+    ) -> Result<(ModelInferResponse, Account), ServiceError> {
         if let Ok(id) = message.id.parse() {
             head.id = Some(id);
         }
@@ -59,7 +60,7 @@ impl Inference {
         // What the catalog has found is a version's name.
         let version = asked.version.and_then(|version| version.parse().ok());
         let decoded = decode_request(message)?;
-        // Both times bound the request.
+        // All times bound the request.
         let timeout = [head.timeout, decoded.timeout].into_iter().flatten().min();
         let request = InferRequest {
             id: head.id.get_or_insert_with(RequestId::generate).clone(),
@@ -72,7 +73,8 @@ impl Inference {
             sequence: decoded.sequence,
         };
         let response = self.node.infer(request).await?;
-        Ok(encode_response(&response, decoded.form, decoded.marks_final))
+        let account = head.curiosity.account_of(&response);
+        Ok((encode_response(&response, decoded.form, decoded.marks_final), account))
     }
 }
 
@@ -80,6 +82,7 @@ impl Inference {
 #[derive(Debug, Clone)]
 pub(super) struct Head {
     pub(super) arrived: Instant,
+    pub(super) curiosity: Curiosity,
     pub(super) id: Option<RequestId>,
     pub(super) timeout: Option<Duration>,
 }
@@ -88,18 +91,12 @@ impl Head {
     pub(super) fn read<T>(request: &Request<T>) -> Result<Self, ServiceError> {
         let fields = request.metadata().as_ref();
         let arrived = request.extensions().get::<Arrived>();
-        let timeout = fields.get("grpc-timeout").map(|value| {
-            value.to_str().ok().and_then(parse_timeout).ok_or_else(|| {
-                ServiceError::invalid(format!(
-                    "header grpc-timeout: expected at most 8 digits and a unit, got `{}`",
-                    value.as_bytes().escape_ascii(),
-                ))
-            })
-        });
+        let arrived = arrived.map_or_else(Instant::now, |Arrived(at)| *at);
         Ok(Self {
-            arrived: arrived.map_or_else(Instant::now, |Arrived(at)| *at),
+            arrived,
+            curiosity: Curiosity::read(arrived, fields),
             id: headers::request_id(fields)?,
-            timeout: timeout.transpose()?,
+            timeout: headers::timeout(fields)?,
         })
     }
 }
@@ -176,14 +173,20 @@ impl GrpcInferenceService for Inference {
     ) -> Result<Response<ModelInferResponse>, Status> {
         let mut head = Head::read(&request).map_err(refused)?;
         match self.infer(&mut head, request.into_inner()).await {
-            Ok(message) => {
+            Ok((message, account)) => {
                 let mut response = Response::new(message);
                 if let Some(id) = &head.id {
                     insert_request_id(response.metadata_mut(), id);
                 }
+                account.insert_into(response.metadata_mut().as_mut());
                 Ok(response)
             }
-            Err(error) => Err(status(&error, head.id.as_ref())),
+            Err(error) => {
+                let mut status = status(&error, head.id.as_ref());
+                let account = head.curiosity.account_of_error(&error);
+                account.insert_into(status.metadata_mut().as_mut());
+                Err(status)
+            }
         }
     }
 

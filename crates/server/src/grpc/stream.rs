@@ -12,8 +12,10 @@ use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use inferring_protocol::fields::EXPLAIN;
+use inferring_protocol::grpc::inference::infer_parameter::ParameterChoice;
 use inferring_protocol::grpc::inference::{
-    ModelInferRequest, ModelInferResponse, ModelStreamInferResponse,
+    InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse,
 };
 use inferring_protocol::grpc::sequence_of;
 use inferring_types::SequenceId;
@@ -22,6 +24,7 @@ use tonic::{Status, Streaming};
 
 use super::inference::{Head, Inference};
 use super::status::status;
+use crate::account::Account;
 
 /// Requests of one stream that are worked on at a time; a further one waits to be read.
 const CONCURRENCY_MAX: usize = 32;
@@ -106,23 +109,37 @@ async fn answer(
         arrived,
         id: None,
         timeout: of_stream.timeout.map(|timeout| timeout.saturating_sub(elapsed)),
+        ..of_stream
     };
     let (id, model_name) = (request.id.clone(), request.model_name.clone());
     if let Some(turn) = &mut turn {
         turn.comes().await;
     }
     match inference.infer(&mut head, request).await {
-        Ok(response) => ModelStreamInferResponse {
-            error_message: String::new(),
-            infer_response: Some(response),
-        },
-        Err(error) => ModelStreamInferResponse {
-            error_message: status(&error, head.id.as_ref()).message().to_owned(),
-            infer_response: Some(ModelInferResponse {
-                id,
-                model_name,
-                ..ModelInferResponse::default()
-            }),
-        },
+        Ok((mut response, account)) => {
+            explain(&mut response, account);
+            ModelStreamInferResponse {
+                error_message: String::new(),
+                infer_response: Some(response),
+            }
+        }
+        Err(error) => {
+            let mut response = ModelInferResponse { id, model_name, ..Default::default() };
+            explain(&mut response, head.curiosity.account_of_error(&error));
+            ModelStreamInferResponse {
+                error_message: status(&error, head.id.as_ref()).message().to_owned(),
+                infer_response: Some(response),
+            }
+        }
+    }
+}
+
+/// An answer in a stream has no metadata of its own: what would be there is a parameter. What it
+/// took is among its parameters anyway.
+fn explain(response: &mut ModelInferResponse, account: Account) {
+    if let Some(text) = account.into_explanation() {
+        let choice = Some(ParameterChoice::StringParam(text));
+        let parameter = InferParameter { parameter_choice: choice };
+        response.parameters.insert(EXPLAIN.as_str().to_owned(), parameter);
     }
 }

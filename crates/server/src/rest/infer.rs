@@ -16,6 +16,7 @@ use inferring_types::{
 use super::body::receive;
 use super::{error_response, insert_request_id, offload, respond};
 use crate::Node;
+use crate::account::Curiosity;
 use crate::config::ServerConfig;
 
 /// Answers a request in the plain form.
@@ -42,19 +43,16 @@ pub(super) async fn plain(
             ..intake.request(&model, asked, vec![decoded.input], Vec::new())
         };
         let response = node.infer(request).await?;
-        let id = response.id.clone();
+        let (id, account) = (response.id.clone(), intake.curiosity.account_of(&response));
         let is_long = bytes_as_json(&response, |_| false) > LONG_DATA;
         let encode = move || plain::encode_response(&response, decoded.allow_nan);
-        Ok((offload::run(is_long, encode).await?, id))
+        let body = Chunks::one(offload::run(is_long, encode).await?);
+        let mut response = respond(StatusCode::OK, "application/json", body);
+        insert_request_id(&mut response, &id);
+        account.insert_into(response.headers_mut());
+        Ok(response)
     };
-    match result.await {
-        Ok((body, id)) => {
-            let mut response = respond(StatusCode::OK, "application/json", Chunks::one(body));
-            insert_request_id(&mut response, &id);
-            response
-        }
-        Err(error) => error_response(&error, intake.id.as_ref()),
-    }
+    result.await.unwrap_or_else(|error| intake.refuse(&error))
 }
 
 /// Answers a request of Open Inference Protocol v2.
@@ -71,15 +69,15 @@ pub(super) async fn v2(
         let model = node.model(asked)?;
         let decoded = decode_v2(body, intake.json_length, &model).await?;
         intake.identify(decoded.id);
-        intake.timeout = decoded.timeout.or(intake.timeout);
+        intake.limit(decoded.timeout);
         let request = InferRequest {
             priority: decoded.priority,
             sequence: decoded.sequence,
             ..intake.request(&model, asked, decoded.inputs, decoded.outputs)
         };
-        encode_v2(node.infer(request).await?, decoded.form).await
+        encode_v2(node.infer(request).await?, decoded.form, intake.curiosity).await
     };
-    result.await.unwrap_or_else(|error| error_response(&error, intake.id.as_ref()))
+    result.await.unwrap_or_else(|error| intake.refuse(&error))
 }
 
 /// JSON of more bytes takes longer to read than other connections should wait.
@@ -103,8 +101,9 @@ async fn decode_v2(
 async fn encode_v2(
     response: InferResponse,
     form: OutputForm,
+    curiosity: Curiosity,
 ) -> Result<Response<Chunks>, ServiceError> {
-    let id = response.id.clone();
+    let (id, account) = (response.id.clone(), curiosity.account_of(&response));
     let is_long = bytes_as_json(&response, |output| form.is_binary(output)) > LONG_DATA;
     let message = offload::run(is_long, move || v2::encode_response(&response, &form)).await?;
     let content_type = match message.json_length {
@@ -116,6 +115,7 @@ async fn encode_v2(
         http.headers_mut().insert(headers::JSON_LENGTH, HeaderValue::from(length));
     }
     insert_request_id(&mut http, &id);
+    account.insert_into(http.headers_mut());
     Ok(http)
 }
 
@@ -129,6 +129,7 @@ fn bytes_as_json(response: &InferResponse, is_binary: impl Fn(&TensorName) -> bo
 struct Intake<'a> {
     config: &'a ServerConfig,
     arrived: Instant,
+    curiosity: Curiosity,
     id: Option<RequestId>,
     timeout: Option<Duration>,
     json_length: Option<usize>,
@@ -136,11 +137,14 @@ struct Intake<'a> {
 
 impl<'a> Intake<'a> {
     fn new(config: &'a ServerConfig) -> Self {
-        Self { config, arrived: Instant::now(), id: None, timeout: None, json_length: None }
+        let arrived = Instant::now();
+        let curiosity = Curiosity::at(arrived);
+        Self { config, arrived, curiosity, id: None, timeout: None, json_length: None }
     }
 
     /// Reads the head's meaning and the whole body.
     async fn receive(&mut self, head: &Parts, body: &mut Incoming) -> Result<Bytes, ServiceError> {
+        self.curiosity = Curiosity::read(self.arrived, &head.headers);
         self.id = headers::request_id(&head.headers)?;
         self.timeout = headers::timeout(&head.headers)?;
         let body = receive(self.config, head, body).await?;
@@ -152,6 +156,18 @@ impl<'a> Intake<'a> {
     /// is none.
     fn identify(&mut self, in_body: Option<RequestId>) {
         self.id = in_body.or_else(|| self.id.take()).or_else(|| Some(RequestId::generate()));
+    }
+
+    /// Takes the time-out in the body, where it is the shorter one.
+    fn limit(&mut self, in_body: Option<Duration>) {
+        self.timeout = [self.timeout, in_body].into_iter().flatten().min();
+    }
+
+    /// The answer to a request that cannot be answered.
+    fn refuse(&self, error: &ServiceError) -> Response<Chunks> {
+        let mut response = error_response(error, self.id.as_ref());
+        self.curiosity.account_of_error(error).insert_into(response.headers_mut());
+        response
     }
 
     fn request(

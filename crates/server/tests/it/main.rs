@@ -1,6 +1,7 @@
 //! A server over a node that is made up, and clients that speak to it as they like.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+mod account;
 mod connections;
 mod drain;
 mod fixture;

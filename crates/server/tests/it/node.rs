@@ -9,8 +9,9 @@ use inferring_types::{
     BackendStatus, BatchStatus, Batching, BoxFuture, CacheOutcome, CacheStatus, ContentDigest,
     DataType, DeviceStatus, Dimension, IndexEntry, InferRequest, InferResponse, InferenceService,
     LoadRequest, ModelCatalog, ModelConfig, ModelMetadata, ModelName, ModelRepository,
-    ModelSelector, ModelState, ModelStatistics, ModelStatus, ModelVersion, NodeStatus, Served,
-    ServiceError, ShapeSpec, StatusSource, TensorSpec, VersionPolicy, WorkerLoad, WorkerStatus,
+    ModelSelector, ModelState, ModelStatistics, ModelStatus, ModelVersion, NodeStatus, RouteReason,
+    Routed, Served, ServiceError, ShapeSpec, StatusSource, TensorSpec, VersionPolicy, WorkerLoad,
+    WorkerStatus,
 };
 
 /// The first value of a request that is answered only when the test says so.
@@ -21,6 +22,20 @@ pub(crate) const DEFECT: f32 = -2.0;
 
 /// The first value of a request that finds the queue full, for another 1500 ms.
 pub(crate) const FULL: f32 = -3.0;
+
+/// The first value of a request that a gateway would have had answered by its second worker.
+pub(crate) const ROUTED: f32 = -4.0;
+
+/// The first value of a request for which a gateway would have asked two workers in vain.
+pub(crate) const LOST: f32 = -5.0;
+
+/// What a worker would have told of its queue.
+pub(crate) const LOAD: WorkerLoad =
+    WorkerLoad { wait: Duration::from_micros(120), run: Duration::from_micros(45) };
+
+/// How a gateway would have come to the second worker.
+const SECOND: Routed =
+    Routed { attempt: 2, reason: RouteReason::Retry, time: Duration::from_micros(25) };
 
 /// Serves the model `echo` in two versions: one input `x`, one output of the same content.
 pub(crate) struct EchoNode {
@@ -83,7 +98,11 @@ impl EchoNode {
         assert_ne!(first, Some(DEFECT), "a defect");
         if first == Some(FULL) {
             let full = ServiceError::overloaded("the queue is full");
-            return Err(full.retry_after(Duration::from_millis(1500)));
+            return Err(full.retry_after(Duration::from_millis(1500)).with_load(LOAD));
+        }
+        if first == Some(LOST) {
+            let lost = ServiceError::unreachable("worker `echo_2` does not answer");
+            return Err(lost.at_worker("echo_2".into()).routed(SECOND).with_load(LOAD));
         }
         if first == Some(HELD) {
             let mut released = self.releases.subscribe();
@@ -106,9 +125,9 @@ impl EchoNode {
                 queue_time: Duration::ZERO,
                 execution_time: Duration::from_micros(3),
                 batch_size: 1,
-                load: WorkerLoad::default(),
+                load: LOAD,
             },
-            routed: None,
+            routed: (first == Some(ROUTED)).then_some(SECOND),
         })
     }
 }
