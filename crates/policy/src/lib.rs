@@ -6,17 +6,23 @@
 
 mod arrivals;
 mod backoff;
+pub mod bounded_load;
 pub mod circuit_breaker;
 mod concurrency_limit;
 mod cost;
 pub mod hash_ring;
 pub mod health;
 mod hedge;
+pub mod hot_keys;
+mod mix;
+mod reported_load;
 mod retry_budget;
 pub mod scheduler;
+pub mod slow_start;
 mod sync;
 
 pub use backoff::Backoff;
+pub use bounded_load::{Load, LoadFactor, LoadLedger, LoadSlot};
 pub use circuit_breaker::{BreakerConfig, CircuitBreaker, Outcome, Permit};
 pub use concurrency_limit::{
     Completion, ConcurrencyLimit, ConcurrencyLimitConfig, Ticket, Urgency,
@@ -24,8 +30,11 @@ pub use concurrency_limit::{
 pub use hash_ring::{Candidates, HashRing, RingError, RingMember};
 pub use health::{Health, HealthConfig, Transition};
 pub use hedge::{AnswerTime, AnswerTimes, HedgeConfig};
+pub use hot_keys::{HotKeys, HotKeysConfig};
+pub use reported_load::ReportedLoad;
 pub use retry_budget::{RetryBudget, RetryBudgetConfig, RetryPermit};
 pub use scheduler::{DispatchReason, Scheduler, SchedulerConfig};
+pub use slow_start::SlowStart;
 
 #[cfg(test)]
 mod clock {

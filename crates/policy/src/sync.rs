@@ -1,4 +1,5 @@
-//! What hand-written synchronisation of this crate is made of. The models in `tests/loom.rs` compile
-//! the same source over loom's, which tries every order in which threads can meet.
+//! What hand-written synchronisation of this crate is made of. The models in `tests/loom.rs`
+//! compile the same source over loom's, which tries every order in which threads can meet.
 
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
+pub(crate) use std::sync::{Mutex, MutexGuard};
