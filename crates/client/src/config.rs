@@ -1,5 +1,6 @@
 //! What can be set about connections to a worker.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -15,6 +16,13 @@ pub struct ClientConfig {
     /// How long a connection is kept that carries nothing. Less than the worker keeps it.
     #[serde(with = "humantime_serde")]
     pub idle_timeout: Duration,
+    /// How long a connection is used at all, give or take a tenth: behind a name or a balancer
+    /// there may be others by then.
+    #[serde(with = "humantime_serde")]
+    pub lifetime: Duration,
+    /// Connections open at a time per thread and worker. A request that finds all of them in use
+    /// is refused, so that another worker may be asked.
+    pub connections_max: NonZeroUsize,
     /// Idle connections kept per thread and worker at most.
     pub idle_connections_max: usize,
     /// The largest answer that is read.
@@ -26,6 +34,8 @@ impl Default for ClientConfig {
         Self {
             connect_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(15),
+            lifetime: Duration::from_secs(600),
+            connections_max: NonZeroUsize::new(1024).expect("not zero"),
             idle_connections_max: 128,
             response_size_max: ByteSize::mib(512),
         }

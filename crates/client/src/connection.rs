@@ -1,6 +1,6 @@
 //! One connection to a worker.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -8,15 +8,23 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use inferring_protocol::rest::{self, BodyError, Chunks};
+use rustix::io::Errno;
 use tokio::net::TcpStream;
+
+use crate::pool::Place;
 
 /// Why a worker did not answer on a connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectionError {
     #[error("cannot connect to {address}")]
     Connect { address: String, source: std::io::Error },
+    /// Its source tells who reads the chain that this is silence and no refusal.
     #[error("{address} did not accept a connection within {timeout:?}")]
-    ConnectTimeout { address: String, timeout: Duration },
+    ConnectTimeout { address: String, timeout: Duration, source: std::io::Error },
+    #[error("this process cannot open another connection")]
+    Exhausted(#[source] std::io::Error),
+    #[error("all {count} connections of this thread are in use")]
+    AllInUse { count: usize },
     #[error("the connection broke off")]
     Broken(#[source] hyper::Error),
     #[error("the answer is larger than the limit of {limit} bytes")]
@@ -43,11 +51,18 @@ pub(crate) enum Progress {
 /// An open HTTP/1.1 connection, driven by a task on the runtime that opened it.
 pub(crate) struct Connection {
     sender: SendRequest<Chunks>,
+    expires: Instant,
+    _place: Place,
 }
 
 impl Connection {
-    /// Opens a connection to `address` (`host:port`).
-    pub(crate) async fn open(address: &str, timeout: Duration) -> Result<Self, ConnectionError> {
+    /// Opens a connection to `address` (`host:port`), to be used for about `lifetime`.
+    pub(crate) async fn open(
+        address: &str,
+        timeout: Duration,
+        lifetime: Duration,
+        place: Place,
+    ) -> Result<Self, ConnectionError> {
         let connect = async {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
@@ -55,13 +70,29 @@ impl Connection {
         };
         let stream = tokio::time::timeout(timeout, connect)
             .await
-            .map_err(|_| ConnectionError::ConnectTimeout { address: address.into(), timeout })?
-            .map_err(|source| ConnectionError::Connect { address: address.into(), source })?;
+            .map_err(|_| ConnectionError::ConnectTimeout {
+                address: address.into(),
+                timeout,
+                source: std::io::ErrorKind::TimedOut.into(),
+            })?
+            .map_err(|source| not_connected(address, source))?;
         let (sender, driver) =
             http1::handshake(TokioIo::new(stream)).await.map_err(ConnectionError::Broken)?;
         // Ends when the sender is dropped or the worker closes; the sender sees any error.
         tokio::spawn(driver);
-        Ok(Self { sender })
+        // Scattered, so that those that were opened together do not end together.
+        let lifetime = lifetime.mul_f64(0.9 + 0.2 * fastrand::f64());
+        Ok(Self { sender, expires: Instant::now() + lifetime, _place: place })
+    }
+
+    /// Whether it has been used for as long as it may.
+    pub(crate) fn has_expired(&self, now: Instant) -> bool {
+        self.expires <= now
+    }
+
+    /// Whether the worker has closed it, as far as that has been noticed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
     }
 
     /// Whether a request may be sent: the worker has not closed it, and the last answer was
@@ -87,6 +118,15 @@ impl Connection {
         let body = body.map_err(|error| Unanswered { error, progress: Progress::Answering })?;
         Ok(Response::from_parts(head, body))
     }
+}
+
+/// Why no connection came about: what this process or its host lacks is not the worker's failure.
+fn not_connected(address: &str, source: std::io::Error) -> ConnectionError {
+    const OWN: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    if Errno::from_io_error(&source).is_some_and(|errno| OWN.contains(&errno)) {
+        return ConnectionError::Exhausted(source);
+    }
+    ConnectionError::Connect { address: address.into(), source }
 }
 
 async fn read(body: Incoming, limit: usize) -> Result<Bytes, ConnectionError> {

@@ -1,20 +1,22 @@
 //! A worker in another process, as a service.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use inferring_protocol::fields::{LOAD, load};
 use inferring_protocol::rest::documents::{ErrorDocument, WorkerHealth};
 use inferring_protocol::rest::{Chunks, headers, v2};
 use inferring_protocol::status::error_from_http;
 use inferring_types::{
     Blame, BoxFuture, Described, ErrorKind, InferRequest, InferResponse, InferenceService,
-    ModelCatalog, ModelMetadata, ModelSelector, NodeStatus, ServiceError, StatusSource,
+    ModelCatalog, ModelMetadata, ModelSelector, NodeStatus, ServiceError, StatusSource, WorkerLoad,
     WorkerStatus,
 };
+use tracing::debug;
 
 use crate::config::ClientConfig;
 use crate::connection::{Connection, ConnectionError, Progress, Unanswered};
@@ -83,16 +85,18 @@ impl RemoteWorker {
         let message = v2::encode_request(&request);
         let http = || {
             // Asked for anew each time it is sent: connecting took some of it.
-            let remaining = request.deadline.remaining(Instant::now());
-            let timeout = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX);
+            let remaining = request.deadline.remaining(now());
+            let timeout = remaining.as_micros().div_ceil(1000);
+            let timeout = u64::try_from(timeout).unwrap_or(u64::MAX);
             let mut http = Request::new(message.body.clone());
             *http.method_mut() = Method::POST;
             *http.uri_mut() = infer.clone();
             let fields = http.headers_mut();
-            fields.reserve(4);
+            fields.reserve(5);
             fields.insert(HOST, self.host.clone());
             fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
             fields.insert(headers::TIMEOUT, timeout.into());
+            fields.insert(LOAD, HeaderValue::from_static("1"));
             if let Some(length) = message.json_length {
                 fields.insert(headers::JSON_LENGTH, length.into());
             }
@@ -107,7 +111,9 @@ impl RemoteWorker {
             headers::json_length(response.headers(), body.len()).map_err(|error| {
                 ServiceError::failed("the worker's answer is malformed").caused_by(error)
             })?;
-        v2::decode_response(body, json_length, request.id, request.model)
+        let mut answer = v2::decode_response(body, json_length, request.id, request.model)?;
+        answer.served.load = load_in(&response).unwrap_or_default();
+        Ok(answer)
     }
 
     async fn health(&self) -> Result<WorkerStatus, ServiceError> {
@@ -117,7 +123,10 @@ impl RemoteWorker {
             http.headers_mut().insert(HOST, self.host.clone());
             http
         };
-        let response = self.exchange(request, Repeats::Once).await?;
+        let doubt = Doubt(Some(&self.pool));
+        let response = self.exchange(request, Repeats::Once).await;
+        doubt.settle(&response);
+        let response = response?;
         // A worker that is not ready answers 503 with the same document.
         let health: WorkerHealth = serde_json::from_slice(response.body()).map_err(|error| {
             let what = format!("{} does not answer as a worker does", self.address);
@@ -172,21 +181,51 @@ impl RemoteWorker {
         request: impl Fn() -> Request<Chunks>,
         repeats: Repeats,
     ) -> Result<Response<Bytes>, ServiceError> {
-        if let Some(mut connection) = self.pool.take(Instant::now())
-            && connection.is_usable().await
-        {
+        while let Some(mut connection) = self.pool.take(now()) {
+            if !connection.is_usable().await {
+                continue;
+            }
             match self.exchange_on(connection, request()).await {
-                Err(Unanswered { progress: Progress::Unsent, .. }) => {}
-                Err(Unanswered { progress: Progress::Sent, .. }) if repeats == Repeats::Once => {}
+                Err(Unanswered { progress: Progress::Unsent, .. }) => break,
+                Err(Unanswered { progress: Progress::Sent, .. }) if repeats == Repeats::Once => {
+                    break;
+                }
                 outcome => return outcome.map_err(|error| self.unanswered(error, repeats)),
             }
         }
-        let connection = Connection::open(&self.address, self.config.connect_timeout).await;
-        let connection = connection.map_err(|error| {
+        let connection = self.connect().await.map_err(|error| {
             self.unanswered(Unanswered { error, progress: Progress::Unsent }, repeats)
         })?;
         let outcome = self.exchange_on(connection, request()).await;
         outcome.map_err(|error| self.unanswered(error, repeats))
+    }
+
+    async fn connect(&self) -> Result<Connection, ConnectionError> {
+        let all_in_use = || ConnectionError::AllInUse { count: self.pool.open_max() };
+        let place = self.pool.place().ok_or_else(all_in_use)?;
+        let ClientConfig { connect_timeout, lifetime, .. } = self.config;
+        Connection::open(&self.address, connect_timeout, lifetime, place).await
+    }
+
+    /// Sees to it that this thread has a connection that works, where it had no use for one of
+    /// late: a request that comes then need not open one, nor find out that the one there is leads
+    /// nowhere.
+    async fn keep_warm(&self) {
+        if self.pool.is_warm(now(), WARM) {
+            return;
+        }
+        let request = || {
+            let mut http = Request::new(Chunks::default());
+            *http.uri_mut() = Uri::from_static("/v2/health/live");
+            http.headers_mut().insert(HOST, self.host.clone());
+            http
+        };
+        let answer = self.exchange(request, Repeats::Once);
+        match tokio::time::timeout(self.config.connect_timeout, answer).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => debug!(worker = self.address, error = %error.chain(), "not warm"),
+            Err(_) => debug!(worker = self.address, error = "no answer in time", "not warm"),
+        }
     }
 
     async fn exchange_on(
@@ -196,7 +235,7 @@ impl RemoteWorker {
     ) -> Result<Response<Bytes>, Unanswered> {
         let limit = usize::try_from(self.config.response_size_max.as_u64()).unwrap_or(usize::MAX);
         let response = connection.exchange(request, limit).await?;
-        self.pool.put(connection, Instant::now());
+        self.pool.put(connection, now());
         Ok(response)
     }
 
@@ -204,10 +243,23 @@ impl RemoteWorker {
     /// one may have executed it and that must not happen twice.
     fn unanswered(&self, unanswered: Unanswered, repeats: Repeats) -> ServiceError {
         let Unanswered { error, progress } = unanswered;
-        if let ConnectionError::TooLarge { limit } = error {
-            // The worker is well, and another one would answer as much.
-            let message = format!("the worker's answer is larger than the limit of {limit} bytes");
-            return ServiceError::new(ErrorKind::Internal, Blame::Server, message);
+        match error {
+            ConnectionError::TooLarge { limit } => {
+                // The worker is well, and another one would answer as much.
+                let message =
+                    format!("the worker's answer is larger than the limit of {limit} bytes");
+                return ServiceError::new(ErrorKind::Internal, Blame::Server, message);
+            }
+            ConnectionError::Exhausted(_) => {
+                // Another worker may be asked over a connection that there is.
+                let message = "there is no room for another connection to a worker";
+                return ServiceError::overloaded(message).caused_by(error);
+            }
+            ConnectionError::AllInUse { .. } => {
+                let message = format!("too many requests wait for the worker at {}", self.address);
+                return ServiceError::overloaded(message).caused_by(error);
+            }
+            _ => {}
         }
         let (kind, blame) = (ErrorKind::Unavailable, Blame::WorkerUnreachable);
         let message = format!("worker at {} does not answer", self.address);
@@ -243,8 +295,58 @@ impl InferenceService for RemoteWorker {
     }
 
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
-        Box::pin(self.ask(request))
+        Box::pin(async {
+            let deadline = request.deadline;
+            if deadline.has_passed(now()) {
+                return Err(deadline_exceeded());
+            }
+            let answer = tokio::time::timeout_at(deadline.at().into(), self.ask(request));
+            answer.await.unwrap_or_else(|_| Err(deadline_exceeded()))
+        })
     }
+
+    fn keep_warm(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.keep_warm())
+    }
+}
+
+/// How long a connection may have been idle that is taken to work.
+const WARM: Duration = Duration::from_secs(5);
+
+/// A question about the worker's health. If it is not answered, by an error or because whoever
+/// asked waits no longer, idle connections are doubted.
+struct Doubt<'a>(Option<&'a Pool>);
+
+impl Doubt<'_> {
+    /// The question has come to an end.
+    fn settle(mut self, answer: &Result<Response<Bytes>, ServiceError>) {
+        match answer {
+            Err(error) if error.blame() == Blame::WorkerUnreachable => {}
+            _ => self.0 = None,
+        }
+    }
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0 {
+            pool.doubt();
+        }
+    }
+}
+
+/// Now, by the clock that time-outs run on.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Whoever asked set the deadline: that it was too short says nothing of the worker.
+fn deadline_exceeded() -> ServiceError {
+    ServiceError::deadline_exceeded("the deadline passed before the worker answered")
+}
+
+fn load_in(response: &Response<Bytes>) -> Option<WorkerLoad> {
+    response.headers().get(LOAD).and_then(load::parse)
 }
 
 impl StatusSource for RemoteWorker {
@@ -259,5 +361,10 @@ pub(crate) fn error_of(response: &Response<Bytes>) -> ServiceError {
         || format!("the worker answered {}", response.status()),
         |document| document.error,
     );
-    error_from_http(response.status(), message, headers::retry_after(response.headers()))
+    let retry_after = headers::retry_after(response.headers());
+    let error = error_from_http(response.status(), message, retry_after);
+    match load_in(response) {
+        Some(load) => error.with_load(load),
+        None => error,
+    }
 }

@@ -164,6 +164,15 @@ impl InferenceService for Gateway {
             result
         })
     }
+
+    fn keep_warm(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let membership = self.membership.load_full();
+            for endpoint in membership.endpoints().iter().filter(|e| e.is_reachable()) {
+                endpoint.member.service.keep_warm().await;
+            }
+        })
+    }
 }
 
 impl StatusSource for Gateway {

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::MissedTickBehavior;
 
 use crate::connection::{self, Serving};
 
@@ -81,6 +82,8 @@ async fn serve(
     count: Arc<AtomicUsize>,
 ) {
     let mut connections = tokio::task::JoinSet::new();
+    let mut warming = tokio::task::JoinSet::new();
+    warming.spawn(keep_warm(serving.clone()));
     loop {
         tokio::select! {
             accepted = inbox.recv() => {
@@ -97,6 +100,17 @@ async fn serve(
         }
     }
     while connections.join_next().await.is_some() {}
+}
+
+/// Has the node ready on this thread for requests to come, for ever.
+async fn keep_warm(serving: Arc<Serving>) {
+    const INTERVAL: std::time::Duration = std::time::Duration::from_secs(4);
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        serving.node.keep_warm().await;
+    }
 }
 
 #[cfg(test)]

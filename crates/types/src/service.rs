@@ -32,6 +32,12 @@ pub trait InferenceService: Send + Sync {
     /// # Errors
     /// [`ServiceError`], with its kind, blame and whether another worker may do better.
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>>;
+
+    /// Makes ready what requests will need that come on this thread, such as connections. A server
+    /// calls it on each of its threads, every few seconds. It ends soon, and fails in silence.
+    fn keep_warm(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Tells how a node is doing, for health checks, status pages and a gateway's probes.

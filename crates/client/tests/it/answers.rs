@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use inferring_client::ClientConfig;
 use inferring_protocol::rest::v2;
-use inferring_types::{Blame, ErrorKind, InferRequest, InferenceService, SequenceStep};
+use inferring_types::{Blame, ErrorKind, InferRequest, InferenceService, SequenceStep, WorkerLoad};
 
 use crate::fixture::{FakeWorker, Reply, good_answer, good_body, request, response};
 
@@ -53,6 +53,29 @@ async fn the_time_to_wait_before_another_try_is_kept() {
         let error = worker.client.infer(request()).await.unwrap_err();
         assert_eq!(error.worth_retrying_after(), expected);
     }
+}
+
+#[tokio::test]
+async fn what_a_worker_tells_of_its_queue_is_asked_for_and_kept() {
+    let worker = FakeWorker::start(ClientConfig::default()).await;
+    let (fields, body) = good_body().await;
+    let (wait, run) = (Duration::from_micros(120), Duration::from_micros(45));
+    for (told, expected) in [
+        ("x-inferring-load: wait_us=120, run_us=45\r\n", Some(WorkerLoad { wait, run })),
+        ("x-inferring-load: much\r\n", None),
+        ("", None),
+    ] {
+        let fields = format!("{fields}{told}");
+        worker.replies([
+            Reply::Bytes(response("200 OK", &fields, &body)),
+            Reply::Bytes(response("429 Too Many Requests", told, b"{\"error\":\"full\"}")),
+        ]);
+        let answer = worker.client.infer(request()).await.unwrap();
+        assert_eq!(answer.served.load, expected.unwrap_or_default());
+        let error = worker.client.infer(request()).await.unwrap_err();
+        assert_eq!(error.load(), expected);
+    }
+    assert!(worker.seen().iter().all(|seen| seen.field("x-inferring-load") == Some(1)));
 }
 
 #[tokio::test]

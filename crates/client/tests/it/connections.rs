@@ -1,5 +1,6 @@
 //! When connections are opened, kept, given up, and when a request is sent again.
 
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use inferring_client::ClientConfig;
@@ -39,7 +40,7 @@ async fn a_connection_serves_one_request_after_the_other_unless_none_may_be_kept
 }
 
 #[tokio::test]
-async fn an_idle_connection_that_closes_under_a_request_costs_one_more_try_and_no_error() {
+async fn fault_43_an_idle_connection_that_closes_under_a_request_costs_one_more_try_and_no_error() {
     let worker = FakeWorker::start(ClientConfig::default()).await;
     worker.replies([Reply::CloseAfter(AT_ONCE), Reply::Bytes(good_answer().await)]);
     worker.client.infer(request()).await.unwrap();
@@ -53,7 +54,7 @@ async fn an_idle_connection_that_closes_under_a_request_costs_one_more_try_and_n
 }
 
 #[tokio::test]
-async fn a_step_of_a_sequence_is_sent_again_only_where_the_worker_cannot_have_seen_it() {
+async fn fault_43_a_step_of_a_sequence_is_sent_again_only_where_the_worker_cannot_have_seen_it() {
     let step = || SequenceStep { id: "7".parse().unwrap(), start: false, end: false };
     let request = || InferRequest { sequence: Some(step()), ..request() };
     let worker = FakeWorker::start(ClientConfig::default()).await;
@@ -126,6 +127,92 @@ async fn what_remains_of_the_deadline_is_sent_along_and_is_less_when_sent_again(
     let timeouts: Vec<_> = worker.seen().iter().map(|seen| seen.timeout().unwrap()).collect();
     assert!((1..=3000).contains(&timeouts[0]), "{timeouts:?}");
     assert!(timeouts[1] <= timeouts[0].saturating_sub(200), "{timeouts:?}");
+}
+
+#[tokio::test]
+async fn no_more_connections_are_opened_than_may_be_and_those_that_end_make_room() {
+    let one = ClientConfig { connections_max: NonZeroUsize::MIN, ..ClientConfig::default() };
+    let worker = FakeWorker::start(one).await;
+    let minute = Duration::from_secs(60);
+    for _ in 0..2 {
+        worker.replies([Reply::CloseAfter(minute), Reply::Bytes(good_answer().await)]);
+        let asked = worker.seen().len();
+        {
+            let mut held = worker.client.infer(request());
+            let sent = async {
+                while worker.seen().len() == asked {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                answer = &mut held => panic!("{answer:?}"),
+                () = sent => {}
+            }
+            let error = worker.client.infer(request()).await.unwrap_err();
+            let verdict = (error.kind(), error.blame(), error.is_retryable());
+            assert_eq!(verdict, (ErrorKind::Overloaded, Blame::Server, true), "{error}");
+        }
+        // Given up, and so closed.
+        worker.client.infer(request()).await.unwrap();
+    }
+    assert_eq!(worker.connections(), [1, 2, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_connection_is_used_for_its_lifetime_and_no_longer() {
+    let config = ClientConfig { lifetime: Duration::from_millis(200), ..ClientConfig::default() };
+    let worker = FakeWorker::start(config).await;
+    let started = Instant::now();
+    while worker.connections().last() != Some(&2) {
+        worker.replies([Reply::Bytes(good_answer().await)]);
+        worker.client.infer(request()).await.unwrap();
+        assert!(started.elapsed() < Duration::from_secs(60));
+    }
+    assert!(started.elapsed() >= Duration::from_millis(180));
+}
+
+#[tokio::test]
+async fn idle_connections_are_not_trusted_once_the_worker_is_silent() {
+    let worker = FakeWorker::start(ClientConfig::default()).await;
+    worker.replies([Reply::Bytes(good_answer().await), Reply::Bytes(good_answer().await)]);
+    let (one, other) = tokio::join!(worker.client.infer(request()), worker.client.infer(request()));
+    assert!(one.is_ok() && other.is_ok());
+    assert_eq!(worker.connections(), [1, 2]);
+    worker.falls_silent();
+    let patience = Duration::from_millis(20);
+    assert!(tokio::time::timeout(patience, worker.client.status()).await.is_err());
+    // The question went over one of the two. The other one looks as well as ever.
+    worker.replies([Reply::Bytes(good_answer().await)]);
+    worker.client.infer(request()).await.unwrap();
+    assert_eq!(worker.connections(), [1, 2, 3]);
+    // A connection that has carried an answer since is used.
+    worker.replies([Reply::Bytes(good_answer().await)]);
+    worker.client.infer(request()).await.unwrap();
+    assert_eq!(worker.connections(), [1, 2, 3, 3]);
+}
+
+#[tokio::test]
+async fn a_connection_is_opened_before_it_is_needed() {
+    let worker = FakeWorker::start(ClientConfig::default()).await;
+    // The one there is has just carried an answer.
+    worker.client.keep_warm().await;
+    assert_eq!(worker.seen_any().len(), 0);
+    worker.replies([Reply::BytesThenClose(good_answer().await)]);
+    worker.client.infer(request()).await.unwrap();
+    worker.replies([Reply::Bytes(response("200 OK", "", b"{}"))]);
+    let warmed = async {
+        // Until it has been noticed that the worker has closed.
+        while worker.seen_any().len() == 1 {
+            worker.client.keep_warm().await;
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), warmed).await.unwrap();
+    let asked = worker.seen_any().remove(1);
+    assert!(asked.head.starts_with("GET /v2/health/live "), "{}", asked.head);
+    worker.replies([Reply::Bytes(good_answer().await)]);
+    worker.client.infer(request()).await.unwrap();
+    assert_eq!((asked.connection, worker.connections()), (2, vec![1, 2]));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -56,8 +57,10 @@ impl Seen {
 
 #[derive(Default)]
 struct Script {
-    /// Replies to all other requests. `GET /health` is answered well, always.
+    /// Replies to all other requests. `GET /health` is answered well, unless at all.
     replies: Mutex<VecDeque<Reply>>,
+    /// Whether `GET /health` is not answered.
+    is_silent: AtomicBool,
     seen: Mutex<Vec<Seen>>,
 }
 
@@ -90,6 +93,11 @@ impl FakeWorker {
         self.listening.abort();
         let aborted = (&mut self.listening).await;
         assert!(aborted.is_err_and(|error| error.is_cancelled()));
+    }
+
+    /// It answers no question about its health any more.
+    pub(crate) fn falls_silent(&self) {
+        self.script.is_silent.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn replies(&self, replies: impl IntoIterator<Item = Reply>) {
@@ -131,7 +139,9 @@ async fn converse(stream: TcpStream, connection: usize, script: Arc<Script>) {
     while let Some((head, body)) = read_request(&mut stream).await {
         let wants_health = head.starts_with("GET /health ");
         script.seen.lock().unwrap().push(Seen { connection, head, body });
-        let reply = if wants_health {
+        let reply = if wants_health && script.is_silent.load(Ordering::SeqCst) {
+            Reply::CloseAfter(Duration::from_secs(60))
+        } else if wants_health {
             Reply::Bytes(response("200 OK", "", &health()))
         } else {
             script.replies.lock().unwrap().pop_front().expect("a reply for each request")

@@ -4,5 +4,6 @@
 
 mod answers;
 mod connections;
+mod faults;
 mod fixture;
 mod repository;

@@ -9,3 +9,4 @@ mod frames;
 mod grpc;
 mod node;
 mod streams;
+mod threads;

@@ -1,0 +1,20 @@
+//! What a server does on each of its threads.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use inferring_server::ServerConfig;
+
+use crate::fixture::{Running, within_a_minute};
+
+#[tokio::test]
+async fn a_node_is_made_ready_on_every_thread_before_anybody_asks() {
+    let threads = NonZeroUsize::new(3);
+    let running = Running::start(ServerConfig { threads, ..ServerConfig::default() });
+    let warmed = async {
+        while running.node.warm_threads.lock().unwrap().len() < 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    within_a_minute(warmed).await;
+}
