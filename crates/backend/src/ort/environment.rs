@@ -15,6 +15,7 @@ use ort::logging::LogLevel;
 use parking_lot::Mutex;
 
 use super::library::{self, Library, LibraryError};
+use super::pool::Helpers;
 use super::providers::Probes;
 use super::{StartError, message};
 
@@ -75,6 +76,7 @@ impl Runtime {
             // requests, and they are served better by the same threads.
             .and_then(|threads| threads.with_inter_threads(1))
             .and_then(|threads| threads.with_spin_control(settings.spinning))
+            .and_then(|threads| threads.with_thread_manager(Helpers))
             .map_err(engine)?;
         let environment = builder
             .with_name("inferring")

@@ -11,6 +11,7 @@ mod json;
 pub mod library;
 mod message;
 mod opening;
+mod pool;
 mod providers;
 mod python;
 mod run_options;
