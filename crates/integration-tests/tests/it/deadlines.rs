@@ -28,6 +28,26 @@ fn a_request_ends_by_its_deadline_though_the_model_takes_longer() {
 }
 
 #[test]
+fn fault_23_a_deadline_that_has_passed_on_arrival_is_a_504_and_nothing_runs() {
+    let cluster = cluster().workers(1).models([models::named("slow")]).start();
+    let runs = || cluster.sum("batch_processor/total_batches");
+    let before = runs();
+    for (client, numbers) in [(cluster.worker(1).client(), 1..4), (cluster.client(), 4..7)] {
+        let fields = [
+            ("x-request-timeout-ms", "0"),
+            ("x-envoy-expected-rq-timeout-ms", "0"),
+            ("grpc-timeout", "0m"),
+        ];
+        for (n, field) in numbers.zip(fields) {
+            let answer = client.post("/infer", &[field], SLOW_DOUBLE.body(n).to_string());
+            assert_eq!(answer.status, 504, "{field:?}: {}", answer.text());
+        }
+    }
+    assert_eq!(runs(), before);
+    cluster.assert_breakers_closed();
+}
+
+#[test]
 fn the_protocols_own_timeout_is_a_deadline_too() {
     let cluster = cluster().workers(1).models([models::named("slow")]).start();
     let input = json!({"name": "input", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]});
