@@ -231,6 +231,8 @@ pub enum RouteReason {
     Breaker,
     /// Those before it could not have answered in time, by what they told of their queues.
     Backlog,
+    /// Those before it have only just begun, and get a growing part of what belongs to them.
+    SlowStart,
     /// Those before it are not there, or drain.
     Unreachable,
     /// A try before it failed.
@@ -243,12 +245,13 @@ pub enum RouteReason {
 
 impl RouteReason {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Primary,
         Self::Replica,
         Self::Bound,
         Self::Breaker,
         Self::Backlog,
+        Self::SlowStart,
         Self::Unreachable,
         Self::Retry,
         Self::Hedge,
@@ -263,6 +266,7 @@ impl RouteReason {
             Self::Bound => "bound",
             Self::Breaker => "breaker",
             Self::Backlog => "backlog",
+            Self::SlowStart => "slow_start",
             Self::Unreachable => "unreachable",
             Self::Retry => "retry",
             Self::Hedge => "hedge",

@@ -260,7 +260,7 @@ fn document(
 }
 
 /// A time with as many digits as say something.
-struct Milliseconds(Duration);
+pub(super) struct Milliseconds(pub(super) Duration);
 
 impl std::fmt::Display for Milliseconds {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -5,6 +5,7 @@
 //! expected before anything is sent.
 
 mod answer;
+mod explanation;
 mod fit;
 mod server;
 mod source;
@@ -22,7 +23,7 @@ use inferring_types::{
 use crate::http::Address;
 use crate::node;
 use answer::{Format, Target};
-use server::Asked;
+use server::{Asked, Ways};
 use source::{Given, Input};
 
 #[derive(Debug, clap::Args)]
@@ -65,6 +66,10 @@ pub(crate) struct InferArgs {
     /// How to print the outputs that are not saved.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    /// Say which worker answered, why that one, and where the time went; of a failed request, which
+    /// worker failed last.
+    #[arg(long)]
+    explain: bool,
     /// Send and receive tensors as JSON instead of raw: slower, and without NaN.
     #[arg(long)]
     json_tensors: bool,
@@ -119,10 +124,14 @@ async fn infer(args: InferArgs) -> anyhow::Result<ExitCode> {
         sequence,
     };
     let started = Instant::now();
-    let response = asked.infer(&request, args.json_tensors).await?;
+    let ways = Ways { as_json: args.json_tensors, explain: args.explain };
+    let (response, explanation) = asked.infer(&request, ways).await?;
     let round_trip = started.elapsed();
     let rest = answer::save(&response, &args.output)?;
     answer::print(&response, &rest, args.format, round_trip)?;
+    if args.explain {
+        eprint!("{}", explanation::in_words(explanation.as_ref()));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Request, Response, StatusCode};
 use inferring_protocol::array::{self, Style};
+use inferring_protocol::fields::{EXPLAIN, Explanation};
 use inferring_protocol::rest::{Chunks, ModelDocument, headers, v2};
 use inferring_types::{
     DataType, InferRequest, InferResponse, ModelMetadata, ModelName, ModelVersion, NamedTensor,
@@ -16,6 +17,7 @@ use inferring_types::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::explanation::of_failure;
 use crate::http::{Address, HttpError, get, send};
 
 /// Which model of which server is asked.
@@ -24,6 +26,15 @@ pub(super) struct Asked {
     pub(super) model: ModelName,
     pub(super) version: Option<ModelVersion>,
     pub(super) timeout: Duration,
+}
+
+/// How a request is sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ways {
+    /// Its tensors as JSON.
+    pub(super) as_json: bool,
+    /// With the question why it is answered by whom.
+    pub(super) explain: bool,
 }
 
 impl Asked {
@@ -37,17 +48,20 @@ impl Asked {
         Ok(document.try_into()?)
     }
 
-    /// Sends the request and reads the answer.
+    /// Sends the request and reads the answer, and why it came from where it did if that is told.
     pub(super) async fn infer(
         &self,
         request: &InferRequest,
-        as_json: bool,
-    ) -> anyhow::Result<InferResponse> {
+        ways: Ways,
+    ) -> anyhow::Result<(InferResponse, Option<Explanation>)> {
         let milliseconds = u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX);
-        let builder = Request::post(format!("{}/infer", self.path()))
+        let mut builder = Request::post(format!("{}/infer", self.path()))
             .header(headers::TIMEOUT, milliseconds)
             .header(headers::REQUEST_ID, request.id.as_str());
-        let message = if as_json {
+        if ways.explain {
+            builder = builder.header(EXPLAIN, "1");
+        }
+        let message = if ways.as_json {
             builder
                 .header(CONTENT_TYPE, "application/json")
                 .body(Chunks::one(json_request(request)?))
@@ -62,11 +76,19 @@ impl Asked {
         let response = send(&self.address, message, self.timeout)
             .await
             .map_err(|error| self.no_answer(&error))?;
-        ensure!(response.status() == StatusCode::OK, refusal(&response));
+        let explanation = response.headers().get(EXPLAIN).and_then(Explanation::parse);
+        if response.status() != StatusCode::OK {
+            let refusal = refusal(&response);
+            return Err(match &explanation {
+                Some(explanation) => refusal.context(of_failure(explanation)),
+                None => refusal,
+            });
+        }
         let json_length = headers::json_length(response.headers(), response.body().len())?;
         let (id, model) = (request.id.clone(), self.model.clone());
-        v2::decode_response(response.body(), json_length, id, model)
-            .with_context(|| self.no_server_of_ours())
+        let decoded = v2::decode_response(response.body(), json_length, id, model)
+            .with_context(|| self.no_server_of_ours())?;
+        Ok((decoded, explanation))
     }
 
     fn path(&self) -> String {
