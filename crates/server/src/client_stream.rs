@@ -8,6 +8,9 @@
 //! connection closed on that, the system would answer with a reset, and the client would see a
 //! broken pipe instead of the refusal. So what it still sends is read and thrown away.
 //!
+//! What a client sends is looked at on its way to hyper for what hyper does not refuse: see
+//! [`Framing`] and [`FrameBudget`].
+//!
 //! Which protocol a client speaks shows in the first bytes that it sends. They are read once
 //! and given out again to whoever reads the connection after that.
 
@@ -16,27 +19,40 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::Sleep;
 
 use crate::config::ServerConfig;
+use crate::frame_budget::FrameBudget;
+use crate::framing::Framing;
+use crate::pace::Pace;
 
-/// The connection. Writing to it fails once the client has taken nothing for the time-out.
+/// The connection. Writing to it fails once the client has taken too little for the time-out.
 pub(crate) struct ClientStream {
     stream: TcpStream,
     /// What was read to tell the protocol, to be read again.
     opening: Bytes,
-    write_timeout: Duration,
-    /// Runs while the client takes nothing.
-    patience: Option<Pin<Box<Sleep>>>,
+    watch: Watch,
+    /// Runs while the client takes less than there is.
+    taking: Pace,
     linger_timeout: Duration,
     /// Runs while what the client still sends is thrown away.
     lingering: Option<Pin<Box<Sleep>>>,
     state: Arc<State>,
+}
+
+/// What looks at the bytes that the client sends.
+enum Watch {
+    Nothing,
+    Http1(Framing),
+    Http2(FrameBudget),
+    /// It has seen enough.
+    Flooded,
 }
 
 /// What is known of a connection while another has it.
@@ -45,9 +61,15 @@ pub(crate) struct State {
     is_blocked: AtomicBool,
     expects_more: AtomicBool,
     written: AtomicU64,
+    is_flooding: Notify,
 }
 
 impl State {
+    /// Completes once the client has sent so much beside the point that it is not read any more.
+    pub(crate) async fn flooding(&self) {
+        self.is_flooding.notified().await;
+    }
+
     /// Whether an answer waits for the client to read.
     pub(crate) fn is_blocked(&self) -> bool {
         self.is_blocked.load(Ordering::Relaxed)
@@ -69,8 +91,8 @@ impl ClientStream {
         Self {
             stream,
             opening: Bytes::new(),
-            write_timeout: config.write_timeout,
-            patience: None,
+            watch: Watch::Nothing,
+            taking: config.write_pace(),
             linger_timeout: config.body_timeout,
             lingering: None,
             state: Arc::default(),
@@ -82,12 +104,23 @@ impl ClientStream {
         self.state.clone()
     }
 
-    /// Whether the first bytes that the client sends are these. Reads until that is certain, or
-    /// the client sends no more.
+    /// Whether the client speaks HTTP/2, which it opens with `preface`. Reads until that is
+    /// certain, or the client sends no more.
     ///
     /// # Errors
     /// Where the connection fails.
-    pub(crate) async fn opens_with(&mut self, expected: &[u8]) -> io::Result<bool> {
+    pub(crate) async fn speaks_http2(&mut self, preface: &[u8]) -> io::Result<bool> {
+        let is_http2 = self.opens_with(preface).await?;
+        self.watch = if is_http2 {
+            Watch::Http2(FrameBudget::new(preface.len(), Instant::now()))
+        } else {
+            Watch::Http1(Framing::default())
+        };
+        Ok(is_http2)
+    }
+
+    /// Whether the first bytes that the client sends are these.
+    async fn opens_with(&mut self, expected: &[u8]) -> io::Result<bool> {
         /// Enough for most requests' heads, so that reading them takes one read as ever.
         const READ_MAX: usize = 4096;
         let mut seen = BytesMut::with_capacity(READ_MAX);
@@ -102,10 +135,11 @@ impl ClientStream {
         }
     }
 
-    /// What became of a write, unless the client's time is over.
+    /// What became of writing `offered` bytes, unless the client's time is over.
     fn judge(
         &mut self,
         written: Poll<io::Result<usize>>,
+        offered: usize,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(outcome) = &written {
@@ -113,23 +147,22 @@ impl ClientStream {
                 // Only this connection's own thread counts.
                 let total = self.state.written() + *length as u64;
                 self.state.written.store(total, Ordering::Relaxed);
+                self.taking.moved(*length);
             }
-            if self.patience.take().is_some() {
+            if self.state.is_blocked() && !outcome.as_ref().is_ok_and(|&length| length < offered) {
+                self.taking.rest();
                 self.state.is_blocked.store(false, Ordering::Relaxed);
             }
             return written;
         }
         self.state.is_blocked.store(true, Ordering::Relaxed);
-        let timeout = self.write_timeout;
-        let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-        ready!(patience.as_mut().poll(cx));
+        ready!(self.taking.poll_too_slow(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
     }
-}
 
-impl AsyncRead for ClientStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
+    /// Reads without looking at it.
+    fn poll_receive(
+        &mut self,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
@@ -143,6 +176,41 @@ impl AsyncRead for ClientStream {
     }
 }
 
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if matches!(this.watch, Watch::Flooded) {
+            // Whoever was told ends the connection.
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        ready!(this.poll_receive(cx, buffer))?;
+        let received = &mut buffer.filled_mut()[before..];
+        match &mut this.watch {
+            Watch::Nothing | Watch::Flooded => {}
+            Watch::Http1(framing) => {
+                if framing.follow(received) {
+                    // It is refused, whatever follows.
+                    this.state.expect_more();
+                }
+            }
+            Watch::Http2(budget) => {
+                if budget.follow(received, this.state.written(), Instant::now).is_err() {
+                    this.state.is_flooding.notify_one();
+                    buffer.set_filled(before);
+                    this.watch = Watch::Flooded;
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl AsyncWrite for ClientStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
@@ -150,7 +218,7 @@ impl AsyncWrite for ClientStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.judge(written, cx)
+        self.judge(written, bytes.len(), cx)
     }
 
     fn poll_write_vectored(
@@ -159,7 +227,8 @@ impl AsyncWrite for ClientStream {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
-        self.judge(written, cx)
+        let offered = parts.iter().map(|part| part.len()).sum();
+        self.judge(written, offered, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

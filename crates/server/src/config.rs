@@ -6,6 +6,9 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use crate::clients::ClientLimit;
+use crate::pace::Pace;
+
 /// Settings of a server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -29,8 +32,16 @@ pub struct ServerConfig {
     /// How long a client may take nothing of an answer that waits for it.
     #[serde(with = "humantime_serde")]
     pub write_timeout: Duration,
+    /// Bytes a second that a client must send of a body that is awaited, and take of an answer
+    /// that waits for it. Slower ones are looked at over a third of `body_timeout`, and over
+    /// `write_timeout`.
+    pub rate_min: ByteSize,
     /// Connections open at a time; further ones wait to be accepted.
     pub connections_max: NonZeroUsize,
+    /// Of these, connections of one client; further ones are closed at once. By default half of
+    /// them, and clients on this machine are not counted: a proxy stands for many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections_per_client_max: Option<NonZeroUsize>,
     /// How long to go on accepting after the order to stop, so that others learn of it.
     #[serde(with = "humantime_serde")]
     pub drain_delay: Duration,
@@ -48,7 +59,9 @@ impl Default for ServerConfig {
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
+            rate_min: ByteSize::kib(1),
             connections_max: NonZeroUsize::new(10_000).expect("not zero"),
+            connections_per_client_max: None,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
         }
@@ -63,6 +76,27 @@ impl ServerConfig {
         self.threads.get_or_insert_with(|| {
             NonZeroUsize::new(default_threads().get() / 2).unwrap_or(NonZeroUsize::MIN)
         });
+    }
+
+    /// How many connections one client may have.
+    pub(crate) fn client_limit(&self) -> ClientLimit {
+        match self.connections_per_client_max {
+            Some(max) => ClientLimit { connections_max: max.get(), includes_loopback: true },
+            None => ClientLimit {
+                connections_max: self.connections_max.get().div_ceil(2),
+                includes_loopback: false,
+            },
+        }
+    }
+
+    /// Watches that a client sends its body.
+    pub(crate) fn body_pace(&self) -> Pace {
+        Pace::new(self.body_timeout / 3, self.rate_min.as_u64())
+    }
+
+    /// Watches that a client takes its answer.
+    pub(crate) fn write_pace(&self) -> Pace {
+        Pace::new(self.write_timeout, self.rate_min.as_u64())
     }
 
     /// Threads that serve connections.

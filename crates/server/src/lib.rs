@@ -6,10 +6,14 @@
 
 mod account;
 mod client_stream;
+mod clients;
 mod config;
 mod connection;
+mod frame_budget;
+mod framing;
 mod grpc;
 mod listener;
+mod pace;
 mod rest;
 mod threads;
 

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{Semaphore, watch};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::Node;
+use crate::clients::Clients;
 use crate::config::ServerConfig;
 use crate::connection::Serving;
 use crate::threads::{Accepted, Threads};
@@ -98,6 +99,7 @@ impl Server {
         let places = config.connections_max.get().min(Semaphore::MAX_PERMITS);
         let places = u32::try_from(places).unwrap_or(u32::MAX);
         let limit = Arc::new(Semaphore::new(places as usize));
+        let clients = Clients::new(config.client_limit());
         let count = config.thread_count();
         let threads = Threads::start(count, &Arc::new(Serving::new(node, config, closing)))?;
         let mut listeners = self
@@ -110,11 +112,11 @@ impl Server {
             tokio::time::sleep(delay).await;
         };
         tokio::select! {
-            () = accept(&mut listeners, &threads, &limit) => {}
+            () = accept(&mut listeners, &threads, &limit, &clients) => {}
             () = drained => {}
         }
         for listener in listeners {
-            accept_waiting(listener, &threads, &limit).await;
+            accept_waiting(listener, &threads, &limit, &clients).await;
         }
         let _ = close.send(true);
         let ended = tokio::time::timeout(timeout, limit.acquire_many(places)).await;
@@ -132,6 +134,7 @@ async fn accept(
     listeners: &mut [tokio::net::TcpListener],
     threads: &Threads,
     limit: &Arc<Semaphore>,
+    clients: &Arc<Clients>,
 ) {
     /// How long to wait when the system has no descriptors or memory left.
     const BACK_OFF: Duration = Duration::from_millis(50);
@@ -140,8 +143,11 @@ async fn accept(
         let accepted = accept_one(listeners).await;
         // No listener keeps the others from their turn.
         listeners.rotate_left(1);
-        match accepted.and_then(tokio::net::TcpStream::into_std) {
-            Ok(stream) => threads.hand_over(Accepted { stream, permit }).await,
+        match accepted.and_then(|(stream, client)| Ok((stream.into_std()?, client))) {
+            Ok((stream, client)) => match clients.admit(client.ip()) {
+                Some(place) => threads.hand_over(Accepted { stream, permit, place }).await,
+                None => debug!(%client, "connection closed: its client has as many as it may"),
+            },
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
                 warn!(%error, "cannot accept connections");
@@ -152,10 +158,12 @@ async fn accept(
 }
 
 /// Accepts a connection from the first listener that has one.
-async fn accept_one(listeners: &[tokio::net::TcpListener]) -> io::Result<tokio::net::TcpStream> {
+async fn accept_one(
+    listeners: &[tokio::net::TcpListener],
+) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
     std::future::poll_fn(|cx| {
         let mut accepted = listeners.iter().map(|listener| listener.poll_accept(cx));
-        accepted.find(Poll::is_ready).unwrap_or(Poll::Pending).map_ok(|(stream, _)| stream)
+        accepted.find(Poll::is_ready).unwrap_or(Poll::Pending)
     })
     .await
 }
@@ -165,14 +173,17 @@ async fn accept_waiting(
     listener: tokio::net::TcpListener,
     threads: &Threads,
     limit: &Arc<Semaphore>,
+    clients: &Arc<Clients>,
 ) {
     // Asked directly: the runtime may not have been told of them yet.
     let Ok(listener) = listener.into_std() else { return };
     while let Ok(permit) = limit.clone().try_acquire_owned()
-        && let Ok((stream, _)) = listener.accept()
+        && let Ok((stream, client)) = listener.accept()
     {
-        if stream.set_nonblocking(true).is_ok() {
-            threads.hand_over(Accepted { stream, permit }).await;
+        if let Some(place) = clients.admit(client.ip())
+            && stream.set_nonblocking(true).is_ok()
+        {
+            threads.hand_over(Accepted { stream, permit, place }).await;
         }
     }
 }

@@ -12,12 +12,14 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::MissedTickBehavior;
 
+use crate::clients::Place;
 use crate::connection::{self, Serving};
 
-/// A connection that was accepted, and its place under the limit.
+/// A connection that was accepted, and its place under the limits of all and of its client.
 pub(crate) struct Accepted {
     pub(crate) stream: std::net::TcpStream,
     pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) place: Place,
 }
 
 /// Running threads. They end when this is dropped and their connections have ended.
@@ -87,10 +89,10 @@ async fn serve(
     loop {
         tokio::select! {
             accepted = inbox.recv() => {
-                let Some(Accepted { stream, permit }) = accepted else { break };
+                let Some(Accepted { stream, permit, place }) = accepted else { break };
                 let (serving, counted) = (serving.clone(), Counted(count.clone()));
                 connections.spawn(async move {
-                    let _place = (permit, counted);
+                    let _places = (permit, place, counted);
                     if let Ok(stream) = TcpStream::from_std(stream) {
                         connection::serve(stream, &serving).await;
                     }
@@ -125,6 +127,7 @@ mod tests {
     use tokio::sync::{Semaphore, watch};
 
     use super::*;
+    use crate::clients::Clients;
     use crate::config::ServerConfig;
 
     /// A node with a defect.
@@ -194,7 +197,9 @@ mod tests {
         let (stream, _) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         let permit = limit.clone().try_acquire_owned().unwrap();
-        threads.hand_over(Accepted { stream, permit }).await;
+        let clients = Clients::new(ServerConfig::default().client_limit());
+        let place = clients.admit(client.local_addr().unwrap().ip()).unwrap();
+        threads.hand_over(Accepted { stream, permit, place }).await;
         client.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
         client.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
         let mut answer = Vec::new();

@@ -3,17 +3,20 @@
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::Request;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, HOST};
+use http::{HeaderMap, Request, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tracing::debug;
 
-use super::{Serving, told_to_close};
+use super::{HEAD_SIZE_MAX, Serving, told_to_close};
 use crate::client_stream::ClientStream;
 use crate::{grpc, rest};
+
+/// Fields of a request's head.
+const FIELDS_MAX: usize = 100;
 
 /// Serves a connection until either side ends it.
 pub(super) async fn serve(stream: ClientStream, serving: &Serving) {
@@ -23,7 +26,9 @@ pub(super) async fn serve(stream: ClientStream, serving: &Serving) {
         is_answering.store(true, Ordering::Relaxed);
         let (is_answering, state) = (&is_answering, &state);
         async move {
-            let answer = if grpc::is_path(request.uri().path()) {
+            let answer = if !names_one_host(request.version(), request.headers()) {
+                rest::refuse("expected one Host field")
+            } else if grpc::is_path(request.uri().path()) {
                 grpc::refuse_http1()
             } else {
                 rest::answer(&*serving.node, &serving.config, request).await
@@ -38,6 +43,8 @@ pub(super) async fn serve(stream: ClientStream, serving: &Serving) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(serving.config.header_timeout)
+        .max_header_size(HEAD_SIZE_MAX as usize)
+        .max_headers(FIELDS_MAX)
         .serve_connection(TokioIo::new(stream), answer);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
@@ -56,4 +63,11 @@ pub(super) async fn serve(stream: ClientStream, serving: &Serving) {
     if let Err(error) = ended {
         debug!(%error, "connection ended early");
     }
+}
+
+/// RFC 9112, 3.2: a request that names no host, or two, is refused. Who forwards by the host
+/// might have read another one than we would.
+fn names_one_host(version: Version, fields: &HeaderMap) -> bool {
+    let mut hosts = fields.get_all(HOST).iter();
+    (hosts.next().is_some() || version == Version::HTTP_10) && hosts.next().is_none()
 }

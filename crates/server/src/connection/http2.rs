@@ -19,7 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tracing::debug;
 
-use super::{Serving, told_to_close};
+use super::{HEAD_SIZE_MAX, Serving, told_to_close};
 use crate::client_stream::{ClientStream, State};
 use crate::{grpc, rest};
 use body::AnswerBody;
@@ -57,9 +57,6 @@ const FRAME_SIZE_MAX: u32 = 256 * 1024;
 /// Of an answer, what is held ready for a client that takes it slowly.
 const SEND_BUFFER_MAX: usize = 256 * 1024;
 
-/// A request's head, decoded: gRPC's own limit is half of it.
-const HEADERS_SIZE_MAX: u32 = 16 * 1024;
-
 /// How often a client is asked whether it is there, and how long it may take to say so.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -85,7 +82,7 @@ pub(super) async fn serve(stream: ClientStream, serving: &Arc<Serving>) {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_SIZE_MAX)
         .max_send_buf_size(SEND_BUFFER_MAX)
-        .max_header_list_size(HEADERS_SIZE_MAX)
+        .max_header_list_size(HEAD_SIZE_MAX)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .serve_connection(TokioIo::new(stream), answer);
@@ -96,6 +93,7 @@ pub(super) async fn serve(stream: ClientStream, serving: &Arc<Serving>) {
             ended = connection.as_mut() => Some(ended),
             () = told_to_close(serving.closing.clone()) => None,
             () = quiet_for(serving.config.header_timeout, &streams, &state) => None,
+            () = state.flooding() => None,
         };
         let ended = match ended {
             Some(ended) => ended,

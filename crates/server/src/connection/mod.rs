@@ -13,6 +13,9 @@ use crate::client_stream::ClientStream;
 use crate::config::ServerConfig;
 use crate::{Node, grpc};
 
+/// Bytes of a request's head, over HTTP/2 as it is decoded.
+const HEAD_SIZE_MAX: u32 = 16 * 1024;
+
 /// What all connections of a server have in common.
 pub(crate) struct Serving {
     pub(crate) node: Arc<dyn Node>,
@@ -40,7 +43,7 @@ pub(crate) async fn serve(stream: TcpStream, serving: &Arc<Serving>) {
     let mut stream = ClientStream::new(stream, &serving.config);
     // Before its first byte a client is as silent as one that never ends a request's head.
     let opening =
-        tokio::time::timeout(serving.config.header_timeout, stream.opens_with(http2::PREFACE));
+        tokio::time::timeout(serving.config.header_timeout, stream.speaks_http2(http2::PREFACE));
     let is_http2 = tokio::select! {
         biased;
         opened = opening => match opened {

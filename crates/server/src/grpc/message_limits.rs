@@ -14,6 +14,7 @@ use inferring_types::{Blame, ErrorKind, ServiceError};
 use tokio::time::Sleep;
 
 use super::status::status;
+use crate::pace::Pace;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -24,6 +25,14 @@ pub(super) struct MessageLimits {
     pub(super) size_max: usize,
     /// How long a message may take to arrive.
     pub(super) timeout: Duration,
+    /// Bytes a second of it, looked at over a third of that time.
+    pub(super) rate_min: u64,
+}
+
+impl MessageLimits {
+    fn pace(&self) -> Pace {
+        Pace::new(self.timeout / 3, self.rate_min)
+    }
 }
 
 /// A body under limits.
@@ -35,19 +44,30 @@ pub(super) struct Limited<B> {
     awaits_message: bool,
     /// Runs while a message is awaited.
     patience: Option<Pin<Box<Sleep>>>,
+    /// Runs while a message is arriving.
+    pace: Pace,
 }
 
 impl<B> Limited<B> {
     /// `awaits_message` tells whether a message must follow the request's head at once.
     pub(super) fn new(body: B, limits: MessageLimits, awaits_message: bool) -> Self {
-        Self { body, limits, message: Message::default(), awaits_message, patience: None }
+        Self {
+            body,
+            limits,
+            message: Message::default(),
+            awaits_message,
+            patience: None,
+            pace: limits.pace(),
+        }
     }
 
     fn follow(&mut self, data: &[u8]) -> Result<(), BoxError> {
         self.message.follow(data, self.limits.size_max)?;
         self.awaits_message = false;
+        self.pace.moved(data.len());
         if !self.message.has_begun() {
             self.patience = None;
+            self.pace.rest();
         }
         Ok(())
     }
@@ -77,7 +97,13 @@ where
                 let timeout = this.limits.timeout;
                 let patience =
                     this.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-                patience.as_mut().poll(cx).map(|()| Some(Err(too_slow(timeout))))
+                if patience.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Some(Err(too_late(timeout))));
+                }
+                if !this.message.has_begun() {
+                    return Poll::Pending;
+                }
+                this.pace.poll_too_slow(cx).map(|()| Some(Err(too_slow())))
             }
             Poll::Pending => Poll::Pending,
         }
@@ -140,8 +166,12 @@ fn too_large(limit: usize) -> BoxError {
     refused(ErrorKind::TooLarge, message)
 }
 
-fn too_slow(limit: Duration) -> BoxError {
+fn too_late(limit: Duration) -> BoxError {
     refused(ErrorKind::DeadlineExceeded, format!("the message did not arrive within {limit:?}"))
+}
+
+fn too_slow() -> BoxError {
+    refused(ErrorKind::DeadlineExceeded, "the message arrives too slowly".to_owned())
 }
 
 fn refused(kind: ErrorKind, message: String) -> BoxError {
@@ -156,7 +186,7 @@ mod tests {
     use super::*;
 
     fn limited(data: &[u8]) -> Limited<Chunks> {
-        let limits = MessageLimits { size_max: 4, timeout: Duration::from_secs(1) };
+        let limits = MessageLimits { size_max: 4, timeout: Duration::from_secs(1), rate_min: 0 };
         Limited::new(Chunks::one(data.to_vec()), limits, true)
     }
 
@@ -203,7 +233,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_message_that_has_begun_must_arrive_in_time() {
-        let limits = MessageLimits { size_max: 9, timeout: Duration::from_secs(1) };
+        let limits = MessageLimits { size_max: 9, timeout: Duration::from_secs(1), rate_min: 0 };
         for (sent, awaits_message, is_refused) in [
             (&b"\0\0\0\0\x03ab"[..], false, true),
             (b"\0", false, true),

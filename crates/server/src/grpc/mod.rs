@@ -107,6 +107,7 @@ impl Services {
         let limits = MessageLimits {
             size_max: usize::try_from(config.body_size_max.as_u64()).unwrap_or(usize::MAX),
             timeout: config.body_timeout,
+            rate_min: config.rate_min.as_u64(),
         };
         let inference = Inference::new(node.clone(), config.request_timeout, closing.clone());
         let inference = GrpcInferenceServiceServer::new(inference)

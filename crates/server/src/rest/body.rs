@@ -1,17 +1,20 @@
 //! Bodies as they come and go: held to their limits, and compressed where that is wanted.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use inferring_protocol::rest::{BodyError, Chunks, Coding, CodingError, collect};
 use inferring_types::{Blame, ErrorKind, ServiceError};
 
 use super::offload;
 use crate::config::ServerConfig;
+use crate::pace::Pace;
 
 /// Reads a whole body and decompresses it; the limit holds before and after that.
 pub(super) async fn receive(
@@ -20,6 +23,7 @@ pub(super) async fn receive(
     body: &mut Incoming,
 ) -> Result<Bytes, ServiceError> {
     let limit = usize::try_from(config.body_size_max.as_u64()).unwrap_or(usize::MAX);
+    let body = Paced { body, pace: config.body_pace() };
     let mut body = tokio::time::timeout(config.body_timeout, collect(body, limit))
         .await
         .map_err(|_| too_slow(config.body_timeout))?
@@ -76,10 +80,14 @@ fn too_slow(limit: Duration) -> ServiceError {
     ServiceError::new(ErrorKind::DeadlineExceeded, Blame::Client, message)
 }
 
-fn not_collected(error: BodyError<hyper::Error>) -> ServiceError {
+fn not_collected(error: BodyError<PacedError>) -> ServiceError {
     match error {
         BodyError::TooLarge { .. } => too_large(error.to_string()),
-        BodyError::Broken(source) => {
+        BodyError::Broken(PacedError::TooSlow) => {
+            let message = "the body arrives too slowly";
+            ServiceError::new(ErrorKind::DeadlineExceeded, Blame::Client, message)
+        }
+        BodyError::Broken(PacedError::Broken(source)) => {
             ServiceError::invalid("the body is malformed or broke off").caused_by(source)
         }
     }
@@ -94,4 +102,42 @@ fn not_decoded(error: CodingError) -> ServiceError {
 
 fn too_large(message: String) -> ServiceError {
     ServiceError::new(ErrorKind::TooLarge, Blame::Client, message)
+}
+
+/// A body whose client must keep up the pace.
+struct Paced<'a> {
+    body: &'a mut Incoming,
+    pace: Pace,
+}
+
+#[derive(Debug)]
+enum PacedError {
+    TooSlow,
+    Broken(hyper::Error),
+}
+
+impl Body for Paced<'_> {
+    type Data = Bytes;
+    type Error = PacedError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, PacedError>>> {
+        let Poll::Ready(frame) = Pin::new(&mut *self.body).poll_frame(cx) else {
+            return self.pace.poll_too_slow(cx).map(|()| Some(Err(PacedError::TooSlow)));
+        };
+        if let Some(data) = frame.as_ref().and_then(|f| f.as_ref().ok()?.data_ref()) {
+            self.pace.moved(data.len());
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(PacedError::Broken)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }

@@ -43,6 +43,13 @@ pub(crate) async fn answer(
     response
 }
 
+/// The answer to a request that is not even looked at: the connection ends with it.
+pub(crate) fn refuse(why: &'static str) -> Response<Chunks> {
+    let mut response = error_response(&ServiceError::invalid(why), None);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
 /// Whether little of the body remains, and comes at once: then a client that made a mistake
 /// keeps its connection.
 async fn ends_soon(body: &mut Incoming) -> bool {
