@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, config, doctor, gateway, infer, inspect, serve, worker};
+use crate::commands::{bench, config, doctor, gateway, infer, inspect, serve, worker, workers};
 use crate::common::Common;
 
 /// Serves ONNX models, on one machine or many: equal work is computed once.
@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Worker(worker::WorkerArgs),
     /// Route requests to workers.
     Gateway(gateway::GatewayArgs),
+    /// Look at a gateway's workers and change them while it runs.
+    Workers(workers::WorkersArgs),
     /// Ask a server for one inference, with inputs from files or the command line.
     Infer(infer::InferArgs),
     /// Put load on a gateway or a worker, and report what it measured.

@@ -6,8 +6,11 @@ mod common;
 mod config;
 mod descriptors;
 mod http;
+mod listening;
 mod log;
 mod node;
+mod remote;
+mod supervisor;
 
 use std::process::ExitCode;
 
@@ -24,6 +27,7 @@ fn main() -> ExitCode {
         Command::Serve(serve) => commands::serve::run(serve, &args.common),
         Command::Worker(worker) => commands::worker::run(worker, &args.common),
         Command::Gateway(gateway) => commands::gateway::run(gateway, &args.common),
+        Command::Workers(workers) => commands::workers::run(&workers, &args.common),
         Command::Infer(infer) => commands::infer::run(infer),
         Command::Bench(bench) => commands::bench::run(bench),
         Command::Doctor(doctor) => commands::doctor::run(doctor, &args.common),

@@ -1,20 +1,22 @@
 //! What the serving commands have in common: the engine, model files, signals, and the way from
 //! a bound address to an orderly end.
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use inferring_backend::ort::OrtBackend;
 use inferring_repository::Repository;
-use inferring_server::{BindError, Node, Server};
+use inferring_server::AdminNode;
 use inferring_types::{ModelMetadata, WorkerId};
 use inferring_worker::Worker;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tracing::info;
 
 use crate::config::Config;
+use crate::listening::Listeners;
+use crate::supervisor;
 
 /// Loads the models in the configuration into a worker.
 pub(crate) fn start_worker(
@@ -52,15 +54,6 @@ pub(crate) fn control_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("cannot start the runtime")
 }
 
-/// Binds where to listen, and where to listen besides.
-pub(crate) fn bind(address: &str, config: &Config) -> Result<Server, BindError> {
-    let server = Server::bind(address)?;
-    match &config.listen.grpc {
-        Some(address) => server.and_bind(address),
-        None => Ok(server),
-    }
-}
-
 /// The names of models for a line of text: each once, and not all of very many.
 pub(crate) fn list(models: &[Arc<ModelMetadata>]) -> String {
     const SHOWN_MAX: usize = 10;
@@ -81,26 +74,31 @@ pub(crate) struct Ready {
     pub(crate) detail: String,
 }
 
-/// Says that `node` is ready and serves it until Ctrl-C or SIGTERM; then calls `start_draining`
-/// and lets what is in flight finish. A second signal ends the process at once.
+/// Says that `node` is ready and serves it until Ctrl-C or SIGTERM; then has it drain and lets what
+/// is in flight finish. A second signal ends the process at once.
+///
+/// Operators are listened to until the last client is served.
 pub(crate) async fn serve_until_signal(
-    server: Server,
-    node: Arc<dyn Node>,
+    listeners: Listeners,
+    node: Arc<dyn AdminNode>,
     config: &Config,
     ready: Ready,
-    start_draining: impl FnOnce(),
 ) -> anyhow::Result<ExitCode> {
     // Before anybody is told: whoever reads the line may at once ask the process to stop.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    announce(&ready, &server);
-    let stop = async {
+    listeners.announce(ready.what, &ready.detail);
+    supervisor::tell_ready(&ready.detail);
+    let Listeners { clients, operators } = listeners;
+    let draining = node.clone();
+    let stop = async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
         info!("stopping: requests in flight are finished first");
-        start_draining();
+        supervisor::tell_stopping();
+        draining.set_draining(true);
         tokio::spawn(async move {
             tokio::select! {
                 _ = interrupt.recv() => {}
@@ -109,18 +107,19 @@ pub(crate) async fn serve_until_signal(
             std::process::exit(130);
         });
     };
-    let cut = server.serve(node, config.server.clone(), stop).await?;
+    let (clients_served, all_served) = oneshot::channel::<()>();
+    let serving_clients = async {
+        let cut = clients.serve(node.clone(), config.server.clone(), stop).await;
+        drop(clients_served);
+        cut
+    };
+    let serving_operators = async {
+        let Some(operators) = operators else { return Ok(0) };
+        let stop = async { drop(all_served.await) };
+        operators.serve_admin(node.clone(), config.server.clone(), stop).await
+    };
+    let (cut, operators) = tokio::join!(serving_clients, serving_operators);
+    operators?;
     info!("stopped");
-    Ok(if cut == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn announce(Ready { what, detail }: &Ready, server: &Server) {
-    let mut out = std::io::stdout().lock();
-    // Nobody may be reading; that is no reason to stop.
-    let _ = write!(out, "{what} ready on http://{} {detail}", server.local_addr());
-    for address in server.further_addrs() {
-        let _ = write!(out, ", also on http://{address}");
-    }
-    let _ = writeln!(out);
-    let _ = out.flush();
+    Ok(if cut? == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

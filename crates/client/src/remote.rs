@@ -240,7 +240,8 @@ impl RemoteWorker {
     }
 
     /// The error for a request without an answer. It is worth a try on another worker, unless this
-    /// one may have executed it and that must not happen twice.
+    /// one may have executed it and that must not happen twice, or has begun to answer: what is
+    /// known to have been executed is not executed again.
     fn unanswered(&self, unanswered: Unanswered, repeats: Repeats) -> ServiceError {
         let Unanswered { error, progress } = unanswered;
         match error {
@@ -265,8 +266,9 @@ impl RemoteWorker {
         let message = format!("worker at {} does not answer", self.address);
         let unreachable = ServiceError::new(kind, blame, message).caused_by(error);
         match (repeats, progress) {
-            (Repeats::Never, Progress::Sent | Progress::Answering) => unreachable,
-            _ => unreachable.retryable(),
+            (_, Progress::Unsent) => unreachable.retryable().unsent(),
+            (Repeats::Once, Progress::Sent) => unreachable.retryable(),
+            (Repeats::Never, Progress::Sent) | (_, Progress::Answering) => unreachable,
         }
     }
 }

@@ -1,162 +1,269 @@
-//! Asks one worker after the other until one answers, inside the request's deadline.
+//! Asks workers until one answers, inside the request's deadline.
+//!
+//! One worker is asked, and while it is busy three things may happen:
+//!
+//! - It **fails**: another one is asked. Where nothing was sent, or the worker is there and takes
+//!   nothing new, that costs nobody anything and happens at once. A worker whose queue is full says
+//!   that there is much to do: one other is asked, not all of them. After all other failures a try
+//!   is work done twice; the budget has to allow it, and it waits a random time before.
+//! - It **takes longer than most do**: another one is asked beside it (a hedge), and the first
+//!   answer counts. The slower try is dropped, which closes its connection, and so the worker
+//!   learns that nobody waits.
+//! - It **takes too long**: it is given up, but only once another one can take its place. A try
+//!   that may still be answered is better than none.
+//!
+//! Retries and hedges share one budget (`policy::retry_budget`), no worker is asked twice, and no
+//! step is taken once an answer has begun to come. One deadline is over all.
 //!
 //! A step of a sequence is different: its state is at one worker, and changes when it is executed.
-//! No other worker can go on with it, and none may do it twice. Only where a sequence starts, and
-//! where nothing was sent, is the next worker asked: that one then keeps the state.
+//! No other worker can go on with it, and none may do it twice. See [`sequence`].
 
-use std::time::Duration;
+mod race;
+mod sequence;
+mod single;
 
-use inferring_policy::Outcome;
-use inferring_types::{Blame, ErrorKind, InferRequest, InferResponse, SequenceStep, ServiceError};
-use tracing::debug;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use inferring_policy::{AnswerTimes, Backoff, ConcurrencyLimit, RetryBudget, RetryPermit};
+use inferring_types::{
+    Blame, ErrorKind, InferRequest, InferResponse, RouteReason, ServiceError, TryStatus,
+};
+
+use self::race::End;
+use self::single::Try;
 use crate::clock;
-use crate::endpoint::Endpoint;
+use crate::config::GatewayConfig;
 use crate::routing::Route;
 
-/// The answer, or the last worker's error; `None` where nobody could be asked at all.
-///
-/// A worker is asked at most once. Only errors that another worker may not make lead on to the
-/// next, and of a sequence only its start that was not sent. `failovers` counts tries beyond the
-/// first.
-pub(crate) async fn run<'a>(
-    request: &'a InferRequest,
-    mut route: Route<impl Iterator<Item = &'a Endpoint>>,
-    attempt_timeout: Duration,
-    mut failovers: impl FnMut(),
-) -> Option<Result<InferResponse, ServiceError>> {
-    let mut last_error: Option<ServiceError> = None;
-    loop {
-        let now = clock::now();
-        if request.deadline.has_passed(now) {
+/// How many tries the time of a request is divided among.
+const TRIES_PLANNED: u32 = 3;
+/// A try is not given up sooner than after so many times what 19 of 20 take,
+const PATIENCE: u32 = 3;
+/// or after that time where that is not known.
+const PATIENCE_UNKNOWN: Duration = Duration::from_secs(1);
+/// How long a request waits for leave to be tried again after a worker has answered with an error.
+const WAIT_AFTER_ANSWER: Duration = Duration::from_millis(100);
+
+/// What the tries of all requests share.
+pub(crate) struct Attempts {
+    budget: RetryBudget,
+    backoff: Backoff,
+    timeout: Duration,
+    hedges_are_enabled: bool,
+    failovers: AtomicU64,
+    retries: AtomicU64,
+    hedges: AtomicU64,
+    hedges_won: AtomicU64,
+    budget_exhausted: AtomicU64,
+}
+
+impl Attempts {
+    pub(crate) fn new(config: &GatewayConfig) -> Self {
+        Self {
+            budget: RetryBudget::new(config.retry.budget_policy()),
+            backoff: config.retry.backoff_policy(),
+            timeout: config.attempt_timeout,
+            hedges_are_enabled: config.hedge.enabled,
+            failovers: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+            hedges: AtomicU64::new(0),
+            hedges_won: AtomicU64::new(0),
+            budget_exhausted: AtomicU64::new(0),
+        }
+    }
+
+    /// Tries after one that failed.
+    pub(crate) fn failovers(&self) -> u64 {
+        self.failovers.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn status(&self) -> TryStatus {
+        TryStatus {
+            retries: self.retries.load(Ordering::Relaxed),
+            hedges: self.hedges.load(Ordering::Relaxed),
+            hedges_won: self.hedges_won.load(Ordering::Relaxed),
+            budget_exhausted: self.budget_exhausted.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// What all requests together are like: by that, extra tries are allowed.
+#[derive(Clone, Copy)]
+pub(crate) struct Traffic<'a> {
+    pub(crate) admission: &'a ConcurrencyLimit,
+    /// Requests that ever came.
+    pub(crate) requests: &'a AtomicU64,
+}
+
+/// A request on its way to workers.
+pub(crate) struct Work<'a> {
+    pub(crate) attempts: &'a Attempts,
+    pub(crate) traffic: Traffic<'a>,
+    pub(crate) request: &'a InferRequest,
+    pub(crate) route: Route<'a>,
+    /// How many workers there are.
+    pub(crate) workers: usize,
+    /// Answer times of its model.
+    pub(crate) times: &'a AnswerTimes,
+    pub(crate) arrived: Instant,
+    pub(crate) progress: Progress,
+}
+
+/// What has become of a request so far.
+#[derive(Default)]
+pub(crate) struct Progress {
+    tries: u32,
+    /// Waits before retries.
+    waits: u32,
+    /// Workers that had no room.
+    refusals: u32,
+    /// The shortest time after which one of them would have.
+    retry_after: Option<Duration>,
+    is_counted_exhausted: bool,
+}
+
+impl<'a> Work<'a> {
+    /// The answer, or the last worker's error; `None` where nobody could be asked at all.
+    pub(crate) async fn run(mut self) -> Option<Result<InferResponse, ServiceError>> {
+        if self.request.deadline.has_passed(self.arrived) {
             return Some(Err(deadline_exceeded()));
         }
-        let Some((endpoint, permit)) = route.next(now) else {
-            return last_error.map(Err);
+        if let Some(step) = &self.request.sequence {
+            return sequence::run(self, step).await;
+        }
+        let chosen = self.route.next(self.arrived)?;
+        let mut tried = self.begin(chosen, None, None, self.arrived);
+        loop {
+            let error = match self.race(tried).await {
+                End::Answered(response) => return Some(Ok(response)),
+                End::Late => return Some(Err(deadline_exceeded())),
+                End::Replaced(next) => {
+                    tried = next;
+                    continue;
+                }
+                End::Failed(error) => error,
+            };
+            match self.after(&error).await {
+                Some(next) => tried = next,
+                None => return Some(Err(self.conclude(error))),
+            }
+        }
+    }
+
+    /// The try that follows a failed one, if there is to be one.
+    async fn after(&mut self, error: &ServiceError) -> Option<Try<'a>> {
+        let leave = match Remedy::of(error) {
+            Remedy::None => return None,
+            Remedy::Other => None,
+            Remedy::OneOther if self.progress.refusals > 1 => return None,
+            Remedy::OneOther => Some(self.leave(clock::now())?),
+            Remedy::Retry { patience } => {
+                let remaining = self.request.deadline.remaining(clock::now());
+                Some(self.leave_in_time(patience.unwrap_or(remaining / 2)).await?)
+            }
         };
-        if last_error.is_some() {
-            failovers();
+        let now = clock::now();
+        if self.request.deadline.has_passed(now) {
+            return None;
         }
-        let has_other = request.sequence.is_none() && route.has_next();
-        let timeout = has_other.then_some(attempt_timeout);
-        let Try { result, outcome, reached } = ask(endpoint, request.clone(), timeout).await;
-        permit.record(outcome, clock::now());
-        match result {
-            Ok(response) => return Some(Ok(response)),
-            Err(error) => {
-                let worker = endpoint.id();
-                debug!(request = %request.id, %worker, error = %error.chain(), "attempt failed");
-                if matches!(outcome, Outcome::Unreachable | Outcome::Failed) {
-                    endpoint.count_failure();
-                }
-                match &request.sequence {
-                    None if may_another_do_better(&error) => last_error = Some(error),
-                    None => return Some(Err(error)),
-                    Some(_) if reached == Reached::Answer => return Some(Err(error)),
-                    Some(step) if step.start && reached == Reached::Nobody => {
-                        last_error = Some(error);
-                    }
-                    Some(step) => return Some(Err(broken_off(&error, step))),
-                }
+        let chosen = self.route.next(now)?;
+        count(&self.attempts.failovers);
+        if leave.is_some() {
+            count(&self.attempts.retries);
+        }
+        Some(self.begin(chosen, Some(RouteReason::Retry), leave, now))
+    }
+
+    /// Leave for a try beyond the first, if the budget has some now.
+    fn leave(&mut self, now: Instant) -> Option<RetryPermit<'a>> {
+        let active = self.traffic.admission.in_flight();
+        let requests = self.traffic.requests.load(Ordering::Relaxed);
+        let leave = self.attempts.budget.try_acquire(active, requests, now);
+        if leave.is_none() && !self.progress.is_counted_exhausted {
+            self.progress.is_counted_exhausted = true;
+            count(&self.attempts.budget_exhausted);
+        }
+        leave
+    }
+
+    /// The same after a random time; where the budget has none then, after another one.
+    async fn leave_in_time(&mut self, patience: Duration) -> Option<RetryPermit<'a>> {
+        let began = clock::now();
+        loop {
+            let wait = self.attempts.backoff.wait(self.progress.waits, fastrand::f64());
+            self.progress.waits += 1;
+            let now = clock::now();
+            let waited = now.saturating_duration_since(began);
+            if waited > patience || self.request.deadline.remaining(now) <= wait {
+                return None;
+            }
+            if !self.route.has_next(now) {
+                return None;
+            }
+            tokio::time::sleep(wait).await;
+            if let Some(leave) = self.leave(clock::now()) {
+                return Some(leave);
             }
         }
     }
-}
 
-fn may_another_do_better(error: &ServiceError) -> bool {
-    // The model is known here: a worker that lacks it has lost it since it was probed.
-    error.is_retryable() || error.kind() == ErrorKind::NotFound
-}
-
-/// The error of a step of a sequence that got no answer from the worker with the sequence's state.
-///
-/// The id of the new sequence is to be another one: the worker may come back with the old state,
-/// and what was begun elsewhere under the same id would meet it.
-fn broken_off(error: &ServiceError, step: &SequenceStep) -> ServiceError {
-    let message = format!(
-        "{error}: what became of sequence `{}` is not known; start again, under another id",
-        step.id,
-    );
-    ServiceError::new(error.kind(), error.blame(), message).caused_by(error.clone())
-}
-
-/// How one try ended.
-struct Try {
-    result: Result<InferResponse, ServiceError>,
-    /// What that says about the worker.
-    outcome: Outcome,
-    reached: Reached,
-}
-
-/// How far a request came.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reached {
-    /// It was not sent.
-    Nobody,
-    /// The worker may have executed it.
-    Worker,
-    /// The worker has answered, if only with an error.
-    Answer,
-}
-
-/// One try. `timeout` limits it beside the deadline.
-async fn ask(endpoint: &Endpoint, request: InferRequest, timeout: Option<Duration>) -> Try {
-    let _in_flight = endpoint.enter();
-    let lost = endpoint.lost();
-    let deadline = request.deadline.at();
-    let patience = timeout.map_or(deadline, |timeout| deadline.min(clock::now() + timeout));
-    let answer = endpoint.member.service.infer(request);
-    let given_up = |error, outcome| Try { result: Err(error), outcome, reached: Reached::Worker };
-    tokio::select! {
-        biased;
-        result = answer => {
-            let (outcome, reached) = (outcome_of(&result), reached(&result));
-            Try { result, outcome, reached }
+    /// How long a try that begins `now` may take while another worker could take its place, and
+    /// whether it has failed if it takes longer: where it has little time, it was not its fault.
+    fn timeout(&self, now: Instant) -> Option<(Duration, bool)> {
+        let workers = u32::try_from(self.workers).unwrap_or(u32::MAX);
+        if self.progress.tries >= workers {
+            return None;
         }
-        () = lost => {
-            let error = format!("worker {} fell silent", endpoint.id());
-            given_up(ServiceError::unreachable(error), Outcome::Unreachable)
-        }
-        () = tokio::time::sleep_until(patience.into()) => {
-            if patience == deadline {
-                // The client set the deadline: that it was too short says nothing of the worker.
-                return given_up(deadline_exceeded(), Outcome::Neutral);
-            }
-            given_up(too_slow(endpoint), Outcome::Failed)
+        let others = workers.min(TRIES_PLANNED).saturating_sub(self.progress.tries);
+        let part = self.request.deadline.remaining(now) / (others + 1);
+        let usual = self.times.p95().map_or(PATIENCE_UNKNOWN, |p95| p95 * PATIENCE);
+        let timeout = part.max(usual);
+        let is_full = timeout >= self.attempts.timeout;
+        Some((timeout.min(self.attempts.timeout), is_full))
+    }
+
+    /// The error that the client gets.
+    fn conclude(&self, error: ServiceError) -> ServiceError {
+        let passes = matches!(error.kind(), ErrorKind::Overloaded | ErrorKind::Unavailable);
+        match self.progress.retry_after {
+            Some(time) if passes => error.retry_after(time),
+            _ => error,
         }
     }
 }
 
-/// How far a request came that a worker's service has done with. Of an unreachable worker it says
-/// by `retryable` whether a step of a sequence may still be taken elsewhere.
-fn reached(result: &Result<InferResponse, ServiceError>) -> Reached {
-    match result {
-        Err(error) if error.blame() == Blame::WorkerUnreachable => {
-            if error.is_retryable() {
-                Reached::Nobody
-            } else {
-                Reached::Worker
-            }
+/// What can be done about a try that failed.
+enum Remedy {
+    /// Nothing: another worker would answer the same.
+    None,
+    /// Another worker may be asked at no cost.
+    Other,
+    /// One other may be asked: more would be too many, for they have much to do.
+    OneOther,
+    /// It may be tried again if the budget has leave for it within that time, or else within half
+    /// of what remains: while no worker has answered, the request is not decided.
+    Retry { patience: Option<Duration> },
+}
+
+impl Remedy {
+    fn of(error: &ServiceError) -> Self {
+        match (error.kind(), error.blame()) {
+            // The model is known here: a worker that lacks it has lost it since it was probed.
+            (ErrorKind::NotFound, _) => Self::Other,
+            _ if !error.is_retryable() => Self::None,
+            (ErrorKind::Overloaded, _) => Self::OneOther,
+            _ if error.is_unsent() => Self::Other,
+            // It is there, and drains or is not ready.
+            (ErrorKind::Unavailable, Blame::Server) => Self::Other,
+            (_, Blame::WorkerUnreachable) => Self::Retry { patience: None },
+            _ => Self::Retry { patience: Some(WAIT_AFTER_ANSWER) },
         }
-        _ => Reached::Answer,
     }
-}
-
-/// What an answer says about the worker that gave it. A client's mistake, a full queue, a
-/// draining worker or a passed deadline say nothing.
-fn outcome_of(result: &Result<InferResponse, ServiceError>) -> Outcome {
-    match result.as_ref().map_err(ServiceError::blame) {
-        Ok(_) => Outcome::Success,
-        Err(Blame::WorkerUnreachable) => Outcome::Unreachable,
-        Err(Blame::WorkerFailed) => Outcome::Failed,
-        Err(Blame::Client | Blame::Server) => Outcome::Neutral,
-    }
-}
-
-/// Probes would tell if the worker were not there: it is there, and fails.
-fn too_slow(endpoint: &Endpoint) -> ServiceError {
-    let message = format!("worker {} did not answer in time", endpoint.id());
-    ServiceError::new(ErrorKind::Unavailable, Blame::WorkerFailed, message).retryable()
 }
 
 fn deadline_exceeded() -> ServiceError {

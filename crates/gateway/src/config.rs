@@ -1,9 +1,14 @@
 //! What can be set about a gateway's routing.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use inferring_policy::{BreakerConfig, HashRing, HealthConfig};
+use inferring_policy::{HashRing, HealthConfig};
 use serde::{Deserialize, Serialize};
+
+pub use crate::breaker_settings::{BreakerSettings, EjectionSettings};
+pub use crate::load_settings::{HotKeySettings, LoadBound, LoadSettings, SlowStartSettings};
+pub use crate::try_settings::{AdmissionSettings, HedgeSettings, RetrySettings};
 
 /// Settings of a gateway's routing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,11 +18,27 @@ pub struct GatewayConfig {
     pub ring: RingConfig,
     /// The circuit breaker of each worker.
     pub breaker: BreakerSettings,
+    /// Workers that do far worse than the others.
+    pub ejection: EjectionSettings,
+    /// Bounds on each worker's part of the requests in flight.
+    pub load: LoadSettings,
+    /// Workers that have only just begun.
+    pub slow_start: SlowStartSettings,
+    /// Keys that one worker is too few for.
+    pub hot_keys: HotKeySettings,
     /// Active health probes.
     pub probe: ProbeConfig,
+    /// How much is accepted at once.
+    pub admission: AdmissionSettings,
+    /// Tries after one that failed.
+    pub retry: RetrySettings,
+    /// Tries beside one that takes long.
+    pub hedge: HedgeSettings,
     /// How long one worker may take while another could still be asked.
     #[serde(with = "humantime_serde")]
     pub attempt_timeout: Duration,
+    /// Which workers there are.
+    pub membership: MembershipConfig,
     /// Questions to workers about their models.
     pub repository: RepositoryTimeouts,
 }
@@ -27,10 +48,36 @@ impl Default for GatewayConfig {
         Self {
             ring: RingConfig::default(),
             breaker: BreakerSettings::default(),
+            ejection: EjectionSettings::default(),
+            load: LoadSettings::default(),
+            slow_start: SlowStartSettings::default(),
+            hot_keys: HotKeySettings::default(),
             probe: ProbeConfig::default(),
+            admission: AdmissionSettings::default(),
+            retry: RetrySettings::default(),
+            hedge: HedgeSettings::default(),
             attempt_timeout: Duration::from_secs(10),
+            membership: MembershipConfig::default(),
             repository: RepositoryTimeouts::default(),
         }
+    }
+}
+
+/// Which workers there are, where a file says so.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MembershipConfig {
+    /// The file that lists them, followed while the gateway runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// How often it is looked at.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+}
+
+impl Default for MembershipConfig {
+    fn default() -> Self {
+        Self { file: None, interval: Duration::from_secs(1) }
     }
 }
 
@@ -63,36 +110,6 @@ pub struct RingConfig {
 impl Default for RingConfig {
     fn default() -> Self {
         Self { points_per_worker: HashRing::DEFAULT_POINTS }
-    }
-}
-
-/// The circuit breaker of each worker.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct BreakerSettings {
-    /// Consecutive failures that open it.
-    pub failures_to_open: u32,
-    /// Consecutive successes of trial requests that close it.
-    pub successes_to_close: u32,
-    /// How long it stays open before trial requests are let through.
-    #[serde(with = "humantime_serde")]
-    pub open_timeout: Duration,
-    /// Trial requests at a time while it is half-open.
-    pub trial_permits: u32,
-}
-
-impl Default for BreakerSettings {
-    fn default() -> Self {
-        let BreakerConfig { failures_to_open, successes_to_close, open_timeout, trial_permits } =
-            BreakerConfig::default();
-        Self { failures_to_open, successes_to_close, open_timeout, trial_permits }
-    }
-}
-
-impl BreakerSettings {
-    pub(crate) fn policy(&self) -> BreakerConfig {
-        let Self { failures_to_open, successes_to_close, open_timeout, trial_permits } = *self;
-        BreakerConfig { failures_to_open, successes_to_close, open_timeout, trial_permits }
     }
 }
 

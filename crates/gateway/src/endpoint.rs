@@ -1,21 +1,26 @@
 //! The gateway's handle on one worker: the service to ask, and all that is known about it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use inferring_policy::{CircuitBreaker, Health, HealthConfig, Transition};
+use inferring_policy::{
+    CircuitBreaker, Health, HealthConfig, Load, Loss, ReportedLoad, Transition,
+};
 use inferring_types::{
-    EndpointStatus, Gauge, GaugeGuard, InferenceService, ModelCatalog, ModelMetadata,
-    ModelRepository, ModelSelector, ServiceError, StatusSource, WorkerId, WorkerStatus,
+    Allotment, Described, EndpointStatus, InferResponse, InferenceService, ModelCatalog,
+    ModelMetadata, ModelRepository, ModelSelector, ServiceError, StatusSource, WorkerId,
+    WorkerLoad, WorkerSpec, WorkerStatus,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tracing::{info, warn};
 
+use crate::clock;
 use crate::config::GatewayConfig;
+use crate::standing::{Ejector, Standing};
 
 /// What a gateway asks of a worker.
 pub trait WorkerService: InferenceService + StatusSource + ModelRepository {}
@@ -34,40 +39,163 @@ pub struct Member {
     pub service: Arc<dyn WorkerService>,
 }
 
+impl Member {
+    /// The same as a list names it.
+    pub(crate) fn spec(&self) -> WorkerSpec {
+        WorkerSpec {
+            id: self.id.clone(),
+            address: self.address.clone(),
+            weight: self.weight,
+            draining: false,
+        }
+    }
+}
+
 /// A member, with what the gateway has learnt about it.
+///
+/// It stays the same object over changes of the membership, until its worker leaves it.
 pub(crate) struct Endpoint {
     pub(crate) member: Member,
+    /// Tells it from all others that this gateway ever had.
+    number: u64,
+    /// The bits of its weight, which is the member's at first.
+    weight: AtomicU64,
+    draining: AtomicBool,
+    left: AtomicBool,
+    probe_wanted: Notify,
     pub(crate) breaker: CircuitBreaker,
+    pub(crate) ejector: Ejector,
     health: Mutex<Health>,
     last_probe_error: Mutex<Option<String>>,
     last_status: ArcSwapOption<WorkerStatus>,
-    models: ArcSwap<ModelCatalog<Arc<ModelMetadata>>>,
+    models: ArcSwap<ModelCatalog<ServedModel>>,
+    /// When it came to this gateway.
+    joined: Instant,
+    /// Nanoseconds from then on to the beginning of its process, where that was later.
+    began_after: AtomicU64,
     lost: Notify,
     requests: AtomicU64,
     failures: AtomicU64,
-    in_flight: Gauge,
+    /// Tries in flight. It counts in the router's ledger.
+    pub(crate) load: Load,
+}
+
+/// A model as one worker serves it.
+#[derive(Clone)]
+pub(crate) struct ServedModel {
+    pub(crate) metadata: Arc<ModelMetadata>,
+    /// What the worker last told of its queue.
+    reported: Arc<ReportedLoad>,
+}
+
+impl Described for ServedModel {
+    fn metadata(&self) -> &ModelMetadata {
+        &self.metadata
+    }
 }
 
 impl Endpoint {
     pub(crate) fn new(member: Member, config: &GatewayConfig) -> Self {
+        // Gateways that saw one worker fail do not all come back to it at a time.
+        let seed = || fastrand::u64(..);
         Self {
+            number: fastrand::u64(..),
+            weight: AtomicU64::new(member.weight.to_bits()),
+            draining: AtomicBool::new(false),
+            left: AtomicBool::new(false),
+            probe_wanted: Notify::new(),
             member,
-            breaker: CircuitBreaker::new(config.breaker.policy()),
+            breaker: CircuitBreaker::new(config.breaker.policy(), seed()),
+            ejector: Ejector::new(&config.ejection.policy(), seed(), clock::now()),
             health: Mutex::new(Health::new(HealthConfig {
                 failures_to_exclude: config.probe.failures_to_exclude,
             })),
             last_probe_error: Mutex::default(),
             last_status: ArcSwapOption::empty(),
             models: ArcSwap::default(),
+            joined: clock::now(),
+            began_after: AtomicU64::new(0),
             lost: Notify::new(),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
-            in_flight: Gauge::default(),
+            load: Load::new(),
         }
     }
 
     pub(crate) fn id(&self) -> &WorkerId {
         &self.member.id
+    }
+
+    /// Tells it from all others that this gateway ever had.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Its share of the keys, relative to the others.
+    pub(crate) fn weight(&self) -> f64 {
+        f64::from_bits(self.weight.load(Ordering::Relaxed))
+    }
+
+    /// Whether it is to get no new requests: an operator or a list says so, or it has left.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether it already is as `worker` says.
+    pub(crate) fn is_as(&self, worker: &WorkerSpec) -> bool {
+        self.weight() == worker.weight && self.is_draining() == worker.draining
+    }
+
+    /// Becomes as `worker` says. Its id and its address are the same.
+    pub(crate) fn become_as(&self, worker: &WorkerSpec) {
+        debug_assert!(*self.id() == worker.id && self.member.address == worker.address);
+        self.weight.store(worker.weight.to_bits(), Ordering::Relaxed);
+        let was_draining = self.draining.swap(worker.draining, Ordering::Relaxed);
+        match (was_draining, worker.draining) {
+            (false, true) => info!(worker = %self.id(), "worker drained: it gets no new requests"),
+            (true, false) => info!(worker = %self.id(), "worker takes requests again"),
+            _ => {}
+        }
+    }
+
+    /// It is no worker of this gateway any more: it finishes what it was sent.
+    pub(crate) fn leave(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.left.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has left, and nothing is waited for any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.left.load(Ordering::Relaxed) && self.load.in_flight() == 0
+    }
+
+    /// Has it probed soon, as something happened that a probe would explain.
+    pub(crate) fn probe_soon(&self) {
+        self.probe_wanted.notify_one();
+    }
+
+    /// Completes when a probe is wanted before its time.
+    pub(crate) fn probe_wanted(&self) -> Notified<'_> {
+        self.probe_wanted.notified()
+    }
+
+    /// Whether it may be asked at `now`, or what speaks against it.
+    pub(crate) fn standing(&self, now: Instant) -> Standing {
+        if self.is_draining() {
+            return Standing::Draining;
+        }
+        Standing::of(&self.health.lock(), &self.ejector, &self.breaker, now)
+    }
+
+    /// Takes note of an answer that came after `took`.
+    pub(crate) fn answered(&self, response: &InferResponse, took: Duration, now: Instant) {
+        self.ejector.answered(response, took, now);
+    }
+
+    /// Takes note of a try that was given up after `lasted`, as another worker gave `response`: it
+    /// would have taken longer, and no less is known.
+    pub(crate) fn outrun(&self, response: &InferResponse, lasted: Duration, now: Instant) {
+        self.ejector.outrun(response, lasted, now);
     }
 
     /// Whether its probes succeed and it takes requests.
@@ -81,13 +209,36 @@ impl Endpoint {
     }
 
     /// The models it served when it last answered a probe.
-    pub(crate) fn models(&self) -> Arc<ModelCatalog<Arc<ModelMetadata>>> {
+    pub(crate) fn models(&self) -> Arc<ModelCatalog<ServedModel>> {
         self.models.load_full()
     }
 
     /// Whether it served what is asked for when it last answered a probe.
     pub(crate) fn serves(&self, asked: ModelSelector<'_>) -> bool {
         self.models.load().get(asked).is_some()
+    }
+
+    /// What it told of its queue for a model no longer than `age_max` ago, if anything; `None`
+    /// where it does not serve the model.
+    pub(crate) fn reported(
+        &self,
+        asked: ModelSelector<'_>,
+        now: Instant,
+        age_max: Duration,
+    ) -> Option<Option<WorkerLoad>> {
+        Some(self.models.load().get(asked)?.reported.read(now, age_max))
+    }
+
+    /// Takes note of what it tells of its queue for a model.
+    pub(crate) fn report(&self, asked: ModelSelector<'_>, load: WorkerLoad, now: Instant) {
+        if let Some(model) = self.models.load().get(asked) {
+            model.reported.tell(load, now);
+        }
+    }
+
+    /// When it began: as a worker of this gateway, or as the process that it is.
+    pub(crate) fn began(&self) -> Instant {
+        self.joined + Duration::from_nanos(self.began_after.load(Ordering::Relaxed))
     }
 
     /// Why its last probe failed, if it did.
@@ -99,19 +250,21 @@ impl Endpoint {
     pub(crate) fn probe_succeeded(&self, status: WorkerStatus, started: Instant) {
         let before = self.last_status.load();
         let restarted = before.as_ref().is_some_and(|old| old.incarnation != status.incarnation);
-        let ready = status.ready;
+        let (ready, uptime) = (status.ready, status.uptime);
         let models = status.models.iter().map(|model| &model.metadata);
-        if !self.models.load().iter().eq(models.clone()) {
-            self.models.store(Arc::new(ModelCatalog::new(models.cloned())));
-        }
+        self.learn_models(models);
         self.last_status.store(Some(Arc::new(status)));
         if restarted {
             info!(worker = %self.id(), "worker restarted");
-            self.breaker.restarted();
+            self.breaker.restarted(started);
+            self.ejector.restarted(started);
+            let age = started.saturating_duration_since(self.joined);
+            let after = u64::try_from(age.saturating_sub(uptime).as_nanos()).unwrap_or(u64::MAX);
+            self.began_after.store(after, Ordering::Relaxed);
         }
         if !ready {
             // Requests in flight are not told: a worker that drains finishes them.
-            self.exclude("it is draining or not ready".to_owned(), true);
+            self.exclude("it is draining or not ready".to_owned(), Loss::Declined);
             return;
         }
         *self.last_probe_error.lock() = None;
@@ -124,8 +277,8 @@ impl Endpoint {
     /// Takes note of a probe that failed. Requests in flight to a worker that has fallen silent
     /// are told, so that they can be sent elsewhere. Those to one that refuses are not: either it
     /// is dead, and their connections break by themselves, or it is stopping and answers them.
-    pub(crate) fn probe_failed(&self, error: &ServiceError, definite: bool) {
-        if self.exclude(error.chain().to_string(), definite) && !definite {
+    pub(crate) fn probe_failed(&self, error: &ServiceError, loss: Loss) {
+        if self.exclude(error.chain().to_string(), loss) && !loss.is_definite() {
             self.lost.notify_waiters();
         }
     }
@@ -135,10 +288,9 @@ impl Endpoint {
         self.lost.notified()
     }
 
-    /// Counts a request until the guard is dropped.
-    pub(crate) fn enter(&self) -> GaugeGuard<'_> {
+    /// Counts a request that is sent to it.
+    pub(crate) fn count_request(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        self.in_flight.enter()
     }
 
     /// Counts a failure by the worker's fault.
@@ -152,26 +304,58 @@ impl Endpoint {
     }
 
     /// Its state; `all_requests` are those sent to any worker.
-    pub(crate) fn status(&self, now: Instant, all_requests: u64) -> EndpointStatus {
+    pub(crate) fn status(
+        &self,
+        now: Instant,
+        all_requests: u64,
+        allotment: Allotment,
+    ) -> EndpointStatus {
         let requests = self.requests();
+        let last_status = self.last_status.load();
+        let (ejected, ejections) = self.ejector.status(now);
         EndpointStatus {
             id: self.member.id.clone(),
             address: self.member.address.clone(),
-            node_id: self.last_status.load().as_ref().map(|status| status.id.clone()),
-            weight: self.member.weight,
+            node_id: last_status.as_ref().map(|status| status.id.clone()),
+            process: last_status.as_ref().map(|status| status.incarnation),
+            weight: self.weight(),
+            draining: self.is_draining(),
             reachable: self.is_reachable(),
             last_probe_error: self.last_probe_error(),
             breaker: self.breaker.status(now),
+            ejected,
+            ejections,
             requests,
             failures: self.failures.load(Ordering::Relaxed),
-            in_flight: self.in_flight.value(),
+            in_flight: self.load.in_flight(),
+            allotment,
             share: if all_requests == 0 { 0.0 } else { requests as f64 / all_requests as f64 },
         }
     }
 
+    /// Takes over which models it serves. Those that stay keep what was told of their queues.
+    fn learn_models<'a>(&self, models: impl Iterator<Item = &'a Arc<ModelMetadata>> + Clone) {
+        let known = self.models.load();
+        if known.iter().map(|model| &model.metadata).eq(models.clone()) {
+            return;
+        }
+        let reported = |metadata: &Arc<ModelMetadata>| {
+            let same = known.iter().find(|model| model.metadata == *metadata);
+            same.map_or_else(
+                || Arc::new(ReportedLoad::new(clock::now())),
+                |model| model.reported.clone(),
+            )
+        };
+        let models = models.map(|metadata| ServedModel {
+            metadata: metadata.clone(),
+            reported: reported(metadata),
+        });
+        self.models.store(Arc::new(ModelCatalog::new(models)));
+    }
+
     /// Whether this made the worker unreachable.
-    fn exclude(&self, reason: String, definite: bool) -> bool {
-        let transition = self.health.lock().probe_failed(definite);
+    fn exclude(&self, reason: String, loss: Loss) -> bool {
+        let transition = self.health.lock().probe_failed(loss);
         let excluded = transition == Some(Transition::BecameUnreachable);
         if excluded {
             let address = &self.member.address;

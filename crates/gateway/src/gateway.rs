@@ -2,53 +2,84 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use inferring_policy::{Completion, ConcurrencyLimit, Ticket, Urgency};
 use inferring_types::{
-    BoxFuture, GatewayStatus, Gauge, InferRequest, InferResponse, InferenceService, ModelCatalog,
-    ModelMetadata, ModelSelector, NodeStatus, RoutingKey, ServiceError, StatusSource,
+    AdmissionStatus, BoxFuture, ErrorKind, GatewayStatus, InferRequest, InferResponse,
+    InferenceService, ModelCatalog, ModelMetadata, ModelSelector, NodeStatus, RoutingKey,
+    ServiceError, StatusSource,
 };
 
-use crate::attempt;
+use crate::attempt::{Attempts, Progress, Traffic, Work};
 use crate::clock;
 use crate::config::GatewayConfig;
+use crate::control::{Connector, Control};
+use crate::ejection;
 use crate::endpoint::{Endpoint, Member};
+use crate::known_model::KnownModel;
 use crate::membership::{Membership, MembershipError};
 use crate::probe::{self, Probes};
-use crate::routing;
+use crate::routing::Router;
+
+/// What those read who are not let in, and after which time they may try again: within that, the
+/// limit has been looked at anew.
+const TOO_MUCH: &str = "the gateway has as many requests in flight as its workers can do in time";
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Routes requests to workers.
 pub struct Gateway {
     config: GatewayConfig,
     started: Instant,
     membership: ArcSwap<Membership>,
+    router: Router,
+    control: Control,
     /// The models of all workers, as the last probes told.
-    models: ArcSwap<ModelCatalog<Arc<ModelMetadata>>>,
+    models: ArcSwap<ModelCatalog<KnownModel>>,
     draining: AtomicBool,
     requests: AtomicU64,
-    in_flight: Gauge,
     errors: AtomicU64,
-    failovers: AtomicU64,
+    admission: ConcurrencyLimit,
+    attempts: Attempts,
 }
 
 impl Gateway {
-    /// A gateway over these workers. It knows nothing of them until [`Self::start_probes`].
+    /// A gateway over these workers, and no others later. It knows nothing of them until
+    /// [`Self::start_probes`].
     ///
     /// # Errors
     /// [`MembershipError`] where they do not make a ring.
     pub fn new(members: Vec<Member>, config: GatewayConfig) -> Result<Arc<Self>, MembershipError> {
-        let membership = Membership::new(members, &config)?;
+        const ALONE: &str = "this gateway knows no way to other workers than it began with";
+        Self::with_connector(members, config, Box::new(|_| Err(ServiceError::invalid(ALONE))))
+    }
+
+    /// The same, which reaches the workers that join later by `connect`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_connector(
+        members: Vec<Member>,
+        config: GatewayConfig,
+        connect: Connector,
+    ) -> Result<Arc<Self>, MembershipError> {
+        let workers: Vec<_> = members.iter().map(Member::spec).collect();
+        let ring = Membership::ring(&workers, &config)?;
+        let endpoint = |member| Arc::new(Endpoint::new(member, &config));
+        let endpoints = members.into_iter().map(endpoint).collect();
         Ok(Arc::new(Self {
-            config,
             started: clock::now(),
-            membership: ArcSwap::from_pointee(membership),
+            membership: ArcSwap::from_pointee(Membership::new(1, ring, endpoints)),
+            router: Router::new(&config),
+            control: Control::new(workers, connect),
+            admission: ConcurrencyLimit::new(config.admission.policy()),
+            attempts: Attempts::new(&config),
+            config,
             models: ArcSwap::default(),
             draining: AtomicBool::new(false),
             requests: AtomicU64::new(0),
-            in_flight: Gauge::default(),
             errors: AtomicU64::new(0),
-            failovers: AtomicU64::new(0),
         }))
     }
 
@@ -64,17 +95,29 @@ impl Gateway {
                 gateway.learn_models();
             }
         });
-        Probes::start(membership.endpoints(), &self.config.probe, &learnt)
+        Probes::start(self, learnt)
     }
 
     /// Says so in health checks from now on. What comes all the same is still answered.
     pub fn start_draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.say_draining(true);
+    }
+
+    pub(crate) fn say_draining(&self, draining: bool) {
+        self.draining.store(draining, Ordering::Relaxed);
     }
 
     /// The workers of this moment.
     pub(crate) fn membership(&self) -> Arc<Membership> {
         self.membership.load_full()
+    }
+
+    pub(crate) fn set_membership(&self, membership: Arc<Membership>) {
+        self.membership.store(membership);
+    }
+
+    pub(crate) fn control(&self) -> &Control {
+        &self.control
     }
 
     pub(crate) fn config(&self) -> &GatewayConfig {
@@ -84,14 +127,22 @@ impl Gateway {
     /// Takes over what the last probes told of the workers' models.
     pub(crate) fn learn_models(&self) {
         let models = self.membership.load().models();
-        if !self.models.load().iter().eq(&models) {
+        let known = self.models.load();
+        if !known.iter().map(|model| &model.metadata).eq(&models) {
+            let models = models.into_iter().map(|metadata| {
+                KnownModel::new(metadata, known.iter(), self.config.hedge.policy())
+            });
             self.models.store(Arc::new(ModelCatalog::new(models)));
         }
     }
 
-    async fn route(&self, mut request: InferRequest) -> Result<InferResponse, ServiceError> {
+    async fn route(
+        &self,
+        mut request: InferRequest,
+        arrived: Instant,
+    ) -> Result<InferResponse, ServiceError> {
         let membership = self.membership.load_full();
-        let model = self.model(request.selector())?;
+        let KnownModel { metadata: model, times } = self.known(request.selector())?;
         let key = match &request.sequence {
             None => {
                 request.inputs = model.arrange(request.inputs)?;
@@ -100,13 +151,29 @@ impl Gateway {
             // Inputs that the worker adds from the sequence's state are missing here.
             Some(step) => RoutingKey::of_sequence(&model.name, &step.id),
         };
-        let route = routing::route(&membership, key, request.selector(), clock::now());
-        let count_failover = || {
-            self.failovers.fetch_add(1, Ordering::Relaxed);
+        let route = self.router.route(&membership, &request, key);
+        let work = Work {
+            attempts: &self.attempts,
+            traffic: Traffic { admission: &self.admission, requests: &self.requests },
+            request: &request,
+            route,
+            workers: membership.endpoints().len(),
+            times: &times,
+            arrived,
+            progress: Progress::default(),
         };
-        attempt::run(&request, route, self.config.attempt_timeout, count_failover)
-            .await
-            .unwrap_or_else(|| Err(membership.unavailable(Some(request.selector()))))
+        work.run().await.unwrap_or_else(|| {
+            // A probe may find one that is back, sooner than that nobody hears of it.
+            let error = membership.unavailable(Some(request.selector()));
+            Err(error.retry_after(self.config.probe.interval))
+        })
+    }
+
+    /// Whether so few workers are well that all that are there are asked.
+    fn panics(&self, now: Instant) -> bool {
+        let membership = self.membership.load();
+        let standings = membership.endpoints().iter().map(|endpoint| endpoint.standing(now));
+        ejection::panics(standings, self.config.ejection.panic_threshold)
     }
 
     fn snapshot(&self) -> GatewayStatus {
@@ -114,26 +181,33 @@ impl Gateway {
         let endpoints = membership.endpoints();
         let tries = endpoints.iter().map(|endpoint| endpoint.requests()).sum();
         let now = clock::now();
-        let workers: Vec<_> = endpoints.iter().map(|e| e.status(now, tries)).collect();
+        let allotments = self.router.allotments(endpoints, now);
+        let workers = endpoints
+            .iter()
+            .zip(allotments)
+            .map(|(endpoint, allotment)| endpoint.status(now, tries, allotment))
+            .collect();
         GatewayStatus {
             ready: self.is_ready(None),
             uptime: now.saturating_duration_since(self.started),
             requests: self.requests.load(Ordering::Relaxed),
-            in_flight: self.in_flight.value(),
+            in_flight: self.admission.in_flight(),
             errors: self.errors.load(Ordering::Relaxed),
-            failovers: self.failovers.load(Ordering::Relaxed),
+            failovers: self.attempts.failovers(),
+            tries: self.attempts.status(),
+            admission: AdmissionStatus {
+                limit: self.admission.limit(),
+                refused: self.admission.refused(),
+            },
+            membership: self.control.status(&membership),
+            panic: self.panics(now),
+            hot_keys: self.router.hot_keys(),
             workers,
-            models: self.models.load().iter().cloned().collect(),
+            models: self.models(),
         }
     }
-}
 
-impl InferenceService for Gateway {
-    fn models(&self) -> Vec<Arc<ModelMetadata>> {
-        self.models.load().iter().cloned().collect()
-    }
-
-    fn model(&self, asked: ModelSelector<'_>) -> Result<Arc<ModelMetadata>, ServiceError> {
+    fn known(&self, asked: ModelSelector<'_>) -> Result<KnownModel, ServiceError> {
         let models = self.models.load();
         if models.is_empty() {
             let membership = self.membership.load();
@@ -145,19 +219,68 @@ impl InferenceService for Gateway {
         models.find(asked).cloned()
     }
 
+    /// Takes note of how a request went that had been let in.
+    fn leave(
+        &self,
+        ticket: Ticket<'_>,
+        visit: Visit,
+        result: &Result<InferResponse, ServiceError>,
+    ) {
+        let Visit { arrived, allowed } = visit;
+        let completion = |ran| Completion { began: arrived, ran, allowed };
+        match result {
+            Ok(response) => {
+                let now = response.routed.map_or_else(clock::now, |routed| arrived + routed.time);
+                ticket.complete(completion(response.served.execution_time), now);
+            }
+            // It waited until the end, and for nothing.
+            Err(error) if error.kind() == ErrorKind::DeadlineExceeded && !allowed.is_zero() => {
+                ticket.complete(completion(Duration::ZERO), clock::now());
+            }
+            Err(_) => drop(ticket),
+        }
+    }
+}
+
+/// When a request came, and how long it might take then.
+#[derive(Clone, Copy)]
+struct Visit {
+    arrived: Instant,
+    allowed: Duration,
+}
+
+impl InferenceService for Gateway {
+    fn models(&self) -> Vec<Arc<ModelMetadata>> {
+        self.models.load().iter().map(|model| model.metadata.clone()).collect()
+    }
+
+    fn model(&self, asked: ModelSelector<'_>) -> Result<Arc<ModelMetadata>, ServiceError> {
+        self.known(asked).map(|model| model.metadata)
+    }
+
     fn is_ready(&self, asked: Option<ModelSelector<'_>>) -> bool {
         let membership = self.membership.load();
         let serves = |endpoint: &Endpoint| asked.is_none_or(|asked| endpoint.serves(asked));
         let mut endpoints = membership.endpoints().iter();
         !self.draining.load(Ordering::Relaxed)
-            && endpoints.any(|endpoint| endpoint.is_reachable() && serves(endpoint))
+            && endpoints.any(|endpoint| {
+                endpoint.is_reachable() && !endpoint.is_draining() && serves(endpoint)
+            })
     }
 
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
         Box::pin(async move {
             self.requests.fetch_add(1, Ordering::Relaxed);
-            let _in_flight = self.in_flight.enter();
-            let result = self.route(request).await;
+            let arrived = clock::now();
+            let visit = Visit { arrived, allowed: request.deadline.remaining(arrived) };
+            let result = match self.admission.try_enter(Urgency::of(request.priority)) {
+                None => Err(ServiceError::overloaded(TOO_MUCH).retry_after(RETRY_AFTER)),
+                Some(ticket) => {
+                    let result = self.route(request, arrived).await;
+                    self.leave(ticket, visit, &result);
+                    result
+                }
+            };
             if result.is_err() {
                 self.errors.fetch_add(1, Ordering::Relaxed);
             }

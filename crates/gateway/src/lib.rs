@@ -5,16 +5,30 @@
 //! another process or in its own.
 
 mod attempt;
+mod breaker_settings;
 mod clock;
 mod config;
+mod control;
+pub mod discovery;
+mod ejection;
 mod endpoint;
 mod gateway;
+mod known_model;
+mod load_settings;
 mod membership;
 mod probe;
 mod repository;
+mod roster;
 mod routing;
+mod standing;
+mod try_settings;
 
-pub use config::{BreakerSettings, GatewayConfig, ProbeConfig, RepositoryTimeouts, RingConfig};
+pub use config::{
+    AdmissionSettings, BreakerSettings, EjectionSettings, GatewayConfig, HedgeSettings,
+    HotKeySettings, LoadBound, LoadSettings, MembershipConfig, ProbeConfig, RepositoryTimeouts,
+    RetrySettings, RingConfig, SlowStartSettings,
+};
+pub use control::{Connector, Following};
 pub use endpoint::{Member, WorkerService};
 pub use gateway::Gateway;
 pub use membership::MembershipError;

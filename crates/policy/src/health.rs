@@ -18,6 +18,26 @@ impl Default for HealthConfig {
     }
 }
 
+/// Why a probe failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Loss {
+    /// Nobody listens there: the connection was refused, or broke off.
+    Gone,
+    /// It says that it takes no requests: it drains, or has not loaded yet.
+    Declined,
+    /// Nothing came in time.
+    Silent,
+    /// It answered, but not as a worker does that is well.
+    Unwell,
+}
+
+impl Loss {
+    /// Whether it is certain that nobody takes requests there.
+    pub fn is_definite(self) -> bool {
+        matches!(self, Self::Gone | Self::Declined)
+    }
+}
+
 /// What probes have shown of one worker.
 #[derive(Debug, Clone)]
 pub struct Health {
@@ -32,7 +52,8 @@ enum State {
     /// No verdict yet.
     Unknown,
     Reachable,
-    Unreachable,
+    /// With what the last probe met.
+    Unreachable(Loss),
 }
 
 /// A change of verdict, the first one included: an operator reads once about a worker that was
@@ -57,14 +78,22 @@ impl Health {
         self.enter(State::Reachable, Transition::BecameReachable)
     }
 
-    /// A probe failed. `definite`: it is certain that nobody takes requests there (connection
-    /// refused, or an answer that says so), rather than that no answer came in time.
-    pub fn probe_failed(&mut self, definite: bool) -> Option<Transition> {
+    /// A probe failed.
+    pub fn probe_failed(&mut self, loss: Loss) -> Option<Transition> {
         self.failures = self.failures.saturating_add(1);
-        if definite || self.failures >= self.config.failures_to_exclude {
-            self.enter(State::Unreachable, Transition::BecameUnreachable)
+        let was_lost = matches!(self.state, State::Unreachable(_));
+        if was_lost || loss.is_definite() || self.failures >= self.config.failures_to_exclude {
+            self.enter(State::Unreachable(loss), Transition::BecameUnreachable)
         } else {
             None
+        }
+    }
+
+    /// What its last probe met, where it may not be asked and was heard of at all.
+    pub fn loss(&self) -> Option<Loss> {
+        match self.state {
+            State::Unreachable(loss) => Some(loss),
+            State::Unknown | State::Reachable => None,
         }
     }
 
@@ -80,7 +109,7 @@ impl Health {
     }
 
     fn enter(&mut self, state: State, transition: Transition) -> Option<Transition> {
-        let changed = self.state != state;
+        let changed = std::mem::discriminant(&self.state) != std::mem::discriminant(&state);
         self.state = state;
         changed.then_some(transition)
     }
@@ -160,8 +189,8 @@ mod tests {
             for (step, &(probe, expected)) in steps.iter().enumerate() {
                 let transition = match probe {
                     Answered => health.probe_succeeded(),
-                    TimedOut => health.probe_failed(false),
-                    Refused => health.probe_failed(true),
+                    TimedOut => health.probe_failed(Loss::Silent),
+                    Refused => health.probe_failed(Loss::Gone),
                 };
                 assert_eq!(transition, expected, "{rule}: step {step}, {probe:?}");
                 verdict = transition.or(verdict);
@@ -172,13 +201,32 @@ mod tests {
     }
 
     #[test]
+    fn the_last_probe_tells_why_it_may_not_be_asked() {
+        let mut health = Health::new(HealthConfig::default());
+        health.probe_succeeded();
+        for (loss, expected) in [
+            (Loss::Unwell, None),
+            (Loss::Unwell, Some(Loss::Unwell)),
+            (Loss::Silent, Some(Loss::Silent)),
+            (Loss::Declined, Some(Loss::Declined)),
+            (Loss::Gone, Some(Loss::Gone)),
+            (Loss::Silent, Some(Loss::Silent)),
+        ] {
+            health.probe_failed(loss);
+            assert_eq!(health.loss(), expected);
+        }
+        health.probe_succeeded();
+        assert_eq!(health.loss(), None);
+    }
+
+    #[test]
     fn the_number_of_time_outs_is_configured() {
         for (failures_to_exclude, excluded_by) in [(0, 1), (1, 1), (2, 2), (7, 7)] {
             let mut health = Health::new(HealthConfig { failures_to_exclude });
             health.probe_succeeded();
             for probe in 1..=10 {
                 let expected = (probe == excluded_by).then_some(BecameUnreachable);
-                assert_eq!(health.probe_failed(false), expected, "probe {probe}");
+                assert_eq!(health.probe_failed(Loss::Silent), expected, "probe {probe}");
             }
         }
     }

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! workers for the bound not to be reached by its requests alone, and gets one, two or four. What
-//! goes beyond is left to the bound. A key that has got several keeps them until half its share
+//! is too much for four goes to whoever has least to do. A key that has got several keeps them until half its share
 //! would be too little for them, so that it does not come and go.
 //!
 //! Keys are counted by a space-saving sketch (Metwally, Agrawal, El Abbadi, 2005), of one in eight
@@ -86,8 +86,9 @@ impl HotKeys {
         {
             census.count(key, workers, now, &self.config, &self.published);
         }
-        let replicas = self.published.replicas(key).min(self.config.replicas_max);
-        Spread { replicas, turn }
+        let needed = self.published.replicas(key);
+        let replicas = needed.min(self.config.replicas_max).min(REPLICAS_MAX);
+        Spread { replicas, exceeds: needed > replicas, turn }
     }
 
     /// How many keys are spread over several workers.
@@ -101,14 +102,18 @@ impl HotKeys {
     }
 }
 
-/// The workers that a key with this share of the requests needs, of so many.
+/// More workers than any key is said to have.
+const MANY: usize = 2 * REPLICAS_MAX;
+
+/// The workers that a key with this share of the requests needs, of so many: 1, 2, 4 or [`MANY`].
 fn replicas_for(share: f64, workers: usize, factor: LoadFactor) -> usize {
     let needed = share * workers as f64 / (factor.get() - 1.0 + share);
     match needed {
         // Where c is 1 and the share nothing: no number.
         needed if needed.is_nan() || needed <= 1.0 => 1,
         needed if needed <= 2.0 => 2,
-        _ => REPLICAS_MAX,
+        needed if needed <= 4.0 => 4,
+        _ => MANY,
     }
 }
 

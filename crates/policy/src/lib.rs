@@ -10,11 +10,13 @@ pub mod bounded_load;
 pub mod circuit_breaker;
 mod concurrency_limit;
 mod cost;
+pub mod ejection;
 pub mod hash_ring;
 pub mod health;
 mod hedge;
 pub mod hot_keys;
 mod mix;
+mod penalty;
 mod reported_load;
 mod retry_budget;
 pub mod scheduler;
@@ -27,10 +29,12 @@ pub use circuit_breaker::{BreakerConfig, CircuitBreaker, Outcome, Permit};
 pub use concurrency_limit::{
     Completion, ConcurrencyLimit, ConcurrencyLimitConfig, Ticket, Urgency,
 };
+pub use ejection::{Ejection, EjectionConfig};
 pub use hash_ring::{Candidates, HashRing, RingError, RingMember};
-pub use health::{Health, HealthConfig, Transition};
+pub use health::{Health, HealthConfig, Loss, Transition};
 pub use hedge::{AnswerTime, AnswerTimes, HedgeConfig};
 pub use hot_keys::{HotKeys, HotKeysConfig};
+pub use penalty::PenaltyConfig;
 pub use reported_load::ReportedLoad;
 pub use retry_budget::{RetryBudget, RetryBudgetConfig, RetryPermit};
 pub use scheduler::{DispatchReason, Scheduler, SchedulerConfig};

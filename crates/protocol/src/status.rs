@@ -12,6 +12,8 @@ pub fn http_status(kind: ErrorKind) -> StatusCode {
         ErrorKind::InvalidArgument | ErrorKind::Unimplemented => StatusCode::BAD_REQUEST,
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+        ErrorKind::Conflict => StatusCode::CONFLICT,
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::Overloaded => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -26,6 +28,8 @@ pub fn grpc_code(kind: ErrorKind) -> Code {
         ErrorKind::InvalidArgument => Code::InvalidArgument,
         ErrorKind::NotFound => Code::NotFound,
         ErrorKind::MethodNotAllowed | ErrorKind::Unimplemented => Code::Unimplemented,
+        ErrorKind::Forbidden => Code::PermissionDenied,
+        ErrorKind::Conflict => Code::FailedPrecondition,
         ErrorKind::TooLarge | ErrorKind::Overloaded => Code::ResourceExhausted,
         ErrorKind::Unavailable => Code::Unavailable,
         ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
@@ -73,6 +77,8 @@ fn error_of_status(status: StatusCode, message: String) -> ServiceError {
         StatusCode::METHOD_NOT_ALLOWED => {
             ServiceError::new(ErrorKind::MethodNotAllowed, Client, message)
         }
+        StatusCode::FORBIDDEN => ServiceError::new(ErrorKind::Forbidden, Client, message),
+        StatusCode::CONFLICT => ServiceError::new(ErrorKind::Conflict, Client, message),
         StatusCode::PAYLOAD_TOO_LARGE => ServiceError::new(ErrorKind::TooLarge, Client, message),
         StatusCode::TOO_MANY_REQUESTS => ServiceError::overloaded(message),
         StatusCode::SERVICE_UNAVAILABLE => ServiceError::unavailable(message),
@@ -94,6 +100,8 @@ mod tests {
             ServiceError::invalid("m"),
             ServiceError::not_found("m"),
             ServiceError::new(ErrorKind::MethodNotAllowed, Blame::Client, "m"),
+            ServiceError::new(ErrorKind::Forbidden, Blame::Client, "m"),
+            ServiceError::new(ErrorKind::Conflict, Blame::Client, "m"),
             ServiceError::new(ErrorKind::TooLarge, Blame::Client, "m"),
             ServiceError::overloaded("m"),
             ServiceError::unavailable("m"),

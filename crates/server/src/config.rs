@@ -42,12 +42,24 @@ pub struct ServerConfig {
     /// them, and clients on this machine are not counted: a proxy stands for many.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connections_per_client_max: Option<NonZeroUsize>,
+    /// Where models may be loaded and unloaded over the network.
+    pub repository_control: RepositoryControl,
     /// How long to go on accepting after the order to stop, so that others learn of it.
     #[serde(with = "humantime_serde")]
     pub drain_delay: Duration,
     /// How long requests in flight may take to finish after that.
     #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
+}
+
+/// Where models may be loaded and unloaded over the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RepositoryControl {
+    /// Wherever the node listens, as clients of Triton expect.
+    Everywhere,
+    /// Where operators are listened to, and nowhere else.
+    Admin,
 }
 
 impl Default for ServerConfig {
@@ -62,6 +74,7 @@ impl Default for ServerConfig {
             rate_min: ByteSize::kib(1),
             connections_max: NonZeroUsize::new(10_000).expect("not zero"),
             connections_per_client_max: None,
+            repository_control: RepositoryControl::Everywhere,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
         }

@@ -14,18 +14,24 @@ mod framing;
 mod grpc;
 mod listener;
 mod pace;
+mod public;
 mod rest;
 mod threads;
 
-use inferring_types::{InferenceService, ModelRepository, StatusSource};
+use inferring_types::{InferenceService, ModelRepository, NodeAdmin, StatusSource};
 
-pub use config::ServerConfig;
+pub use config::{RepositoryControl, ServerConfig};
 pub use listener::{BindError, Server};
 
 /// What a server puts on the network.
 pub trait Node: InferenceService + StatusSource + ModelRepository {}
 
 impl<T: InferenceService + StatusSource + ModelRepository> Node for T {}
+
+/// What a server puts on a network that only operators reach.
+pub trait AdminNode: Node + NodeAdmin {}
+
+impl<T: Node + NodeAdmin> AdminNode for T {}
 
 /// What the server speaks beyond the protocol, by the names that clients know.
 const EXTENSIONS: [&str; 5] =

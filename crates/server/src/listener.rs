@@ -2,19 +2,22 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use inferring_types::NodeAdmin;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{Semaphore, watch};
 use tracing::{debug, info, warn};
 
-use crate::Node;
 use crate::clients::Clients;
-use crate::config::ServerConfig;
-use crate::connection::Serving;
+use crate::config::{RepositoryControl, ServerConfig};
+use crate::connection::{Serving, Stages};
+use crate::public::Public;
 use crate::threads::{Accepted, Threads};
+use crate::{AdminNode, Node};
 
 /// Bound addresses that are not served yet: binding fails early, before models are loaded.
 pub struct Server {
@@ -81,7 +84,9 @@ impl Server {
 
     /// Serves `node` until `stop` completes; then lets what is in flight finish, and returns.
     ///
-    /// New connections are accepted for `drain_delay` more; after that every connection ends
+    /// New connections are accepted for `drain_delay` more, and clients are told to ask elsewhere
+    /// next: by `Connection: close` with each answer over HTTP/1.1, and GOAWAY over HTTP/2. After
+    /// that every connection ends
     /// with the request it is at, and those that take longer than `drain_timeout` are cut.
     /// Returns how many were cut.
     ///
@@ -93,6 +98,43 @@ impl Server {
         config: ServerConfig,
         stop: impl Future<Output = ()>,
     ) -> io::Result<usize> {
+        let node = match config.repository_control {
+            RepositoryControl::Everywhere => node,
+            RepositoryControl::Admin => Arc::new(Public(node)),
+        };
+        self.serve_with(node, None, config, stop).await
+    }
+
+    /// The same for operators, who may change the node and its models besides: with a thread and
+    /// connections of its own, so that they get through when nobody else does.
+    ///
+    /// # Errors
+    /// As [`Self::serve`].
+    pub async fn serve_admin(
+        self,
+        node: Arc<dyn AdminNode>,
+        config: ServerConfig,
+        stop: impl Future<Output = ()>,
+    ) -> io::Result<usize> {
+        const CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
+        let config = ServerConfig {
+            threads: Some(NonZeroUsize::MIN),
+            connections_max: CONNECTIONS_MAX,
+            drain_delay: Duration::ZERO,
+            ..config
+        };
+        let admin: Arc<dyn NodeAdmin> = node.clone();
+        self.serve_with(node, Some(admin), config, stop).await
+    }
+
+    async fn serve_with(
+        self,
+        node: Arc<dyn Node>,
+        admin: Option<Arc<dyn NodeAdmin>>,
+        config: ServerConfig,
+        stop: impl Future<Output = ()>,
+    ) -> io::Result<usize> {
+        let (leave, leaving) = watch::channel(false);
         let (close, closing) = watch::channel(false);
         let (delay, timeout) = (config.drain_delay, config.drain_timeout);
         // All places are taken at the end, and no more than this can be taken at a time.
@@ -101,7 +143,9 @@ impl Server {
         let limit = Arc::new(Semaphore::new(places as usize));
         let clients = Clients::new(config.client_limit());
         let count = config.thread_count();
-        let threads = Threads::start(count, &Arc::new(Serving::new(node, config, closing)))?;
+        let stages = Stages { leaving, closing };
+        let serving = Arc::new(Serving::new(node, admin, config, stages));
+        let threads = Threads::start(count, &serving)?;
         let mut listeners = self
             .listeners
             .into_iter()
@@ -109,6 +153,7 @@ impl Server {
             .collect::<io::Result<Vec<_>>>()?;
         let drained = async {
             stop.await;
+            let _ = leave.send(true);
             tokio::time::sleep(delay).await;
         };
         tokio::select! {

@@ -129,6 +129,7 @@ mod tests {
     use super::*;
     use crate::clients::Clients;
     use crate::config::ServerConfig;
+    use crate::connection::Stages;
 
     /// A node with a defect.
     struct Defective;
@@ -188,8 +189,9 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_panics_gives_its_place_back() {
         let (_close, closing) = watch::channel(false);
+        let stages = Stages { leaving: closing.clone(), closing };
         let (node, config) = (Arc::new(Defective), ServerConfig::default());
-        let serving = Arc::new(Serving::new(node, config, closing));
+        let serving = Arc::new(Serving::new(node, None, config, stages));
         let threads = Threads::start(NonZeroUsize::MIN, &serving).unwrap();
         let limit = Arc::new(Semaphore::new(1));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

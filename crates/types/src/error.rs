@@ -17,6 +17,10 @@ pub enum ErrorKind {
     NotFound,
     /// The path exists but not with this method.
     MethodNotAllowed,
+    /// It is not allowed here.
+    Forbidden,
+    /// It does not go together with how things stand.
+    Conflict,
     /// The body is larger than the server accepts.
     TooLarge,
     /// A queue or limit is full; trying later may succeed.
@@ -53,6 +57,7 @@ pub struct ServiceError {
     kind: ErrorKind,
     blame: Blame,
     retryable: bool,
+    unsent: bool,
     retry_after: Option<Duration>,
     message: Arc<str>,
     source: Option<Arc<dyn Error + Send + Sync>>,
@@ -75,6 +80,7 @@ impl ServiceError {
             kind,
             blame,
             retryable: false,
+            unsent: false,
             retry_after: None,
             message: message.into(),
             source: None,
@@ -121,6 +127,13 @@ impl ServiceError {
     #[must_use]
     pub fn retryable(mut self) -> Self {
         self.retryable = true;
+        self
+    }
+
+    /// The same error, where it is certain that nothing of the request reached the worker.
+    #[must_use]
+    pub fn unsent(mut self) -> Self {
+        self.unsent = true;
         self
     }
 
@@ -172,6 +185,12 @@ impl ServiceError {
     /// Whether another worker may do better.
     pub fn is_retryable(&self) -> bool {
         self.retryable
+    }
+
+    /// Whether it is certain that nothing of the request reached the worker: then another one can
+    /// be asked at no risk, and it has cost no worker anything.
+    pub fn is_unsent(&self) -> bool {
+        self.unsent
     }
 
     /// After which time it is worth trying again, where that can be told.

@@ -5,28 +5,33 @@
 //! execution engine; a gateway, a worker and a remote client are one trait,
 //! [`InferenceService`].
 
+mod admin;
 mod catalog;
 mod datatype;
 mod deadline;
 mod digest;
 mod error;
 mod gauge;
+mod membership;
 mod model;
 mod repository;
 mod request;
 mod sequence;
 mod service;
 mod shape;
+mod standing;
 mod status;
 mod tensor;
 mod version;
 
+pub use admin::{NodeAdmin, WorkerChange};
 pub use catalog::{Described, ModelCatalog};
 pub use datatype::{DataType, UnknownDataType};
 pub use deadline::Deadline;
 pub use digest::{ContentDigest, ContentHasher, RoutingKey};
 pub use error::{Blame, ErrorKind, ServiceError};
 pub use gauge::{Gauge, GaugeGuard};
+pub use membership::{InvalidWorker, MembershipStatus, WorkerSpec};
 pub use model::{Batching, InvalidName, ModelMetadata, ModelName, RowAxes, TensorName, TensorSpec};
 pub use repository::{
     BatchSizeStatistics, CostCurve, CostPoint, IndexEntry, LoadRequest, ModelConfig,
@@ -39,9 +44,10 @@ pub use request::{
 pub use sequence::{InvalidSequenceId, SequenceId, SequenceSpec, SequenceStep, StateSpec};
 pub use service::{BoxFuture, InferenceService, StatusSource};
 pub use shape::{Dimension, Shape, ShapeSpec};
+pub use standing::{BreakerState, BreakerStatus, EjectedStatus, EjectionReason, OpenedBy};
 pub use status::{
-    BackendStatus, BatchStatus, BreakerState, BreakerStatus, CacheStatus, DeviceStatus,
-    EndpointStatus, GatewayStatus, LoadStatus, ModelStatus, NodeStatus, WorkerStatus,
+    AdmissionStatus, Allotment, BackendStatus, BatchStatus, CacheStatus, DeviceStatus,
+    EndpointStatus, GatewayStatus, LoadStatus, ModelStatus, NodeStatus, TryStatus, WorkerStatus,
 };
 pub use tensor::{NamedTensor, Tensor, TensorError};
 pub use version::{InvalidVersion, ModelSelector, ModelVersion};

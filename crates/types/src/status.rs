@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{ModelMetadata, ModelName, WorkerId};
+use crate::{BreakerStatus, EjectedStatus, MembershipStatus, ModelMetadata, ModelName, WorkerId};
 
 /// The state of a node, whichever kind it is.
 #[derive(Debug, Clone)]
@@ -183,12 +183,54 @@ pub struct GatewayStatus {
     pub in_flight: u64,
     /// Requests answered with an error.
     pub errors: u64,
-    /// Tries beyond each request's first.
+    /// Tries after one that failed.
     pub failovers: u64,
+    /// What it asked of workers beyond one try for each request.
+    pub tries: TryStatus,
+    /// The bound on what it accepts at once.
+    pub admission: AdmissionStatus,
+    /// The list of its workers.
+    pub membership: MembershipStatus,
+    /// Whether so few of its workers are well that all that are there are asked.
+    pub panic: bool,
+    /// How many keys are asked for so often that several workers answer them.
+    pub hot_keys: u64,
     /// The workers, by id.
     pub workers: Vec<EndpointStatus>,
     /// The models its workers serve; the first is the default one.
     pub models: Vec<Arc<ModelMetadata>>,
+}
+
+/// Tries beyond each request's first that drew on the budget of retries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TryStatus {
+    /// Tries after one that failed.
+    pub retries: u64,
+    /// Tries beside one that took long.
+    pub hedges: u64,
+    /// Hedges that answered first.
+    pub hedges_won: u64,
+    /// Requests that were not tried again, or not hedged when it was time, for want of budget.
+    pub budget_exhausted: u64,
+}
+
+/// The bound on the requests that a gateway accepts at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AdmissionStatus {
+    /// How many may be in flight now.
+    pub limit: u64,
+    /// Requests refused so far.
+    pub refused: u64,
+}
+
+/// What a gateway may give to a worker.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Allotment {
+    /// How many tries may be in flight there with the next one that comes; 0 while it is not
+    /// asked.
+    pub bound: u64,
+    /// The part of its work that it gets: below 1 while it has only just begun.
+    pub part: f64,
 }
 
 /// A gateway's view of one worker.
@@ -200,53 +242,30 @@ pub struct EndpointStatus {
     pub address: String,
     /// The id by which the worker calls itself, once known.
     pub node_id: Option<WorkerId>,
+    /// The process that answered its last probe, as [`WorkerStatus::incarnation`].
+    pub process: Option<u64>,
     /// Its weight on the ring.
     pub weight: f64,
+    /// Whether it gets no new requests, by an operator's or a list's word.
+    pub draining: bool,
     /// Whether its last probe succeeded.
     pub reachable: bool,
     /// Why its last probe failed, if it did.
     pub last_probe_error: Option<String>,
     /// Its breaker.
     pub breaker: BreakerStatus,
+    /// Why it is left alone though it may be well, if it is.
+    pub ejected: Option<EjectedStatus>,
+    /// How often it was ejected.
+    pub ejections: u64,
     /// Tries sent to it.
     pub requests: u64,
     /// Tries that failed by its fault.
     pub failures: u64,
     /// Tries in flight now.
     pub in_flight: u64,
+    /// What it may be given.
+    pub allotment: Allotment,
     /// Its share of all tries, 0 to 1.
     pub share: f64,
-}
-
-/// The state of a circuit breaker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BreakerStatus {
-    /// Closed, open or half-open.
-    pub state: BreakerState,
-    /// Consecutive failures counted towards opening.
-    pub failures: u32,
-    /// Consecutive successes counted towards closing.
-    pub successes: u32,
-}
-
-/// Whether a breaker lets traffic flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum BreakerState {
-    /// Traffic flows.
-    Closed,
-    /// No traffic.
-    Open,
-    /// A few trial requests.
-    HalfOpen,
-}
-
-impl BreakerState {
-    /// The name on the wire.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Closed => "CLOSED",
-            Self::Open => "OPEN",
-            Self::HalfOpen => "HALF_OPEN",
-        }
-    }
 }

@@ -1,17 +1,20 @@
 //! `inferring gateway`: routes requests to workers in other processes.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, bail, ensure};
-use inferring_client::{ClientConfig, RemoteWorker};
-use inferring_gateway::{Gateway, Member};
-use inferring_types::{NodeStatus, StatusSource, WorkerId};
+use anyhow::bail;
+use inferring_gateway::discovery::{FixedList, MembershipSource, WatchedFile};
+use inferring_gateway::{Gateway, MembershipConfig};
+use inferring_types::{NodeStatus, StatusSource, WorkerSpec};
 
 use crate::common::Common;
-use crate::config::{self, Overrides};
+use crate::config::{self, Config, Overrides};
+use crate::listening::{ListenFlags, Listeners};
 use crate::log;
 use crate::node::{self, Ready};
+use crate::remote;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct GatewayArgs {
@@ -19,54 +22,52 @@ pub(crate) struct GatewayArgs {
     /// worker's place on the ring: all gateways must use the same.
     #[arg(value_name = "WORKER")]
     workers: Vec<String>,
-    /// Where to listen; port 0 takes any free port.
-    #[arg(long, value_name = "HOST:PORT")]
-    listen: Option<String>,
-    /// Where to listen besides, for clients that expect gRPC on a port of its own. Both ports
-    /// answer gRPC and REST.
-    #[arg(long, value_name = "HOST:PORT")]
-    grpc_listen: Option<String>,
+    /// A TOML file that lists the workers instead, followed while the gateway runs.
+    #[arg(long, value_name = "FILE", conflicts_with = "workers")]
+    workers_file: Option<PathBuf>,
+    #[command(flatten)]
+    listening: ListenFlags,
 }
 
 pub(crate) fn run(args: GatewayArgs, common: &Common) -> anyhow::Result<ExitCode> {
     let overrides = Overrides::default()
         .with_list("workers", &args.workers)
-        .with("listen.gateway", args.listen)
-        .with("listen.grpc", args.grpc_listen);
-    let config = config::load(common, overrides)?;
+        .with("gateway.membership.file", args.workers_file);
+    let config = config::load(common, args.listening.over(overrides, "listen.gateway"))?;
     log::start(&config.log)?;
-    if config.workers.is_empty() {
-        bail!(
-            "no worker to route to: name them on the command line (inferring gateway \
-             localhost:8001 localhost:8002) or as `workers` in the configuration"
-        );
-    }
-    let members = config
-        .workers
-        .iter()
-        .map(|text| member(text, &config.client))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let gateway = Gateway::new(members, config.gateway.clone())?;
+    let mut source = source(&config)?;
     node::control_runtime()?.block_on(async {
-        let server = node::bind(&config.listen.gateway, &config)?;
+        let workers = source.next().await?;
+        let connect = remote::connector(&config.client);
+        let gateway = Gateway::from_list(workers, config.gateway.clone(), connect)?;
+        let listeners = Listeners::bind(&config.listen.gateway, &config)?;
         let _probes = gateway.start_probes().await;
+        let _following = gateway.follow(source).await;
         let ready = Ready { what: "gateway", detail: describe(&gateway).await };
-        let draining = gateway.clone();
-        node::serve_until_signal(server, gateway, &config, ready, || draining.start_draining())
-            .await
+        node::serve_until_signal(listeners, gateway, &config, ready).await
     })
 }
 
-fn member(text: &str, config: &ClientConfig) -> anyhow::Result<Member> {
-    let place = WorkerPlace::parse(text)
-        .with_context(|| format!("worker `{text}`: expected [ID=]HOST:PORT[*WEIGHT]"))?;
-    let service = RemoteWorker::new(place.address, config.clone())?;
-    Ok(Member {
-        id: WorkerId::from(place.id),
-        address: place.address.to_owned(),
-        weight: place.weight,
-        service: Arc::new(service),
-    })
+/// Where the list of workers comes from.
+fn source(config: &Config) -> anyhow::Result<Box<dyn MembershipSource>> {
+    let MembershipConfig { file, interval } = &config.gateway.membership;
+    match (file, &config.workers[..]) {
+        (None, []) => bail!(
+            "no worker to route to: name them on the command line (inferring gateway \
+             localhost:8001 localhost:8002), as `workers` in the configuration, or in a file \
+             (--workers-file)"
+        ),
+        (Some(_), [_, ..]) => bail!(
+            "there are two lists of workers, `workers` and the file `gateway.membership.file`: \
+             name one of them"
+        ),
+        (Some(file), []) => Ok(Box::new(WatchedFile::new(file.clone(), *interval))),
+        (None, workers) => {
+            let workers = workers.iter().map(|text| text.parse());
+            let workers = workers.collect::<Result<Vec<WorkerSpec>, _>>()?;
+            Ok(Box::new(FixedList::new(workers)))
+        }
+    }
 }
 
 async fn describe(gateway: &Arc<Gateway>) -> String {
@@ -76,53 +77,4 @@ async fn describe(gateway: &Arc<Gateway>) -> String {
     let reachable = status.workers.iter().filter(|worker| worker.reachable).count();
     let total = status.workers.len();
     format!("over {total} workers, {reachable} reachable, models: {}", node::list(&status.models))
-}
-
-/// `[ID=]HOST:PORT[*WEIGHT]`, taken apart.
-#[derive(Debug, PartialEq)]
-pub(super) struct WorkerPlace<'a> {
-    pub(super) id: &'a str,
-    pub(super) address: &'a str,
-    weight: f64,
-}
-
-impl<'a> WorkerPlace<'a> {
-    pub(super) fn parse(text: &'a str) -> anyhow::Result<Self> {
-        let (id, rest) = match text.split_once('=') {
-            Some((id, rest)) => (Some(id), rest),
-            None => (None, text),
-        };
-        let (address, weight) = match rest.split_once('*') {
-            Some((address, weight)) => (address, weight.parse().context("the weight")?),
-            None => (rest, 1.0),
-        };
-        // People paste URLs.
-        let address = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
-        let (host, port) = address.rsplit_once(':').context("the port is missing")?;
-        ensure!(!host.is_empty(), "the host is missing");
-        port.parse::<u16>().context("the port")?;
-        let id = id.unwrap_or(address);
-        ensure!(!id.is_empty(), "the id is empty");
-        Ok(Self { id, address, weight })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_worker_is_named_by_address_id_and_weight() {
-        for (text, id, address, weight) in [
-            ("localhost:8001", "localhost:8001", "localhost:8001", 1.0),
-            ("w1=10.0.0.1:8001*2.5", "w1", "10.0.0.1:8001", 2.5),
-            ("http://localhost:8001/", "localhost:8001", "localhost:8001", 1.0),
-            ("[::1]:8001", "[::1]:8001", "[::1]:8001", 1.0),
-        ] {
-            assert_eq!(WorkerPlace::parse(text).unwrap(), WorkerPlace { id, address, weight });
-        }
-        for text in ["localhost", "localhost:99999", ":8001", "=h:1", "h:1*x", ""] {
-            assert!(WorkerPlace::parse(text).is_err(), "{text}");
-        }
-    }
 }

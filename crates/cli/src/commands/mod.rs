@@ -8,3 +8,4 @@ pub(crate) mod infer;
 pub(crate) mod inspect;
 pub(crate) mod serve;
 pub(crate) mod worker;
+pub(crate) mod workers;

@@ -11,8 +11,10 @@ use inferring_worker::Worker;
 
 use crate::common::Common;
 use crate::config::{self, Overrides, ServingFlags};
+use crate::listening::{ListenFlags, Listeners};
 use crate::log;
 use crate::node::{self, Ready};
+use crate::remote;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServeArgs {
@@ -21,29 +23,22 @@ pub(crate) struct ServeArgs {
     /// How many workers.
     #[arg(long, value_name = "N")]
     workers: Option<NonZeroUsize>,
-    /// Where to listen; port 0 takes any free port.
-    #[arg(long, value_name = "HOST:PORT")]
-    listen: Option<String>,
-    /// Where to listen besides, for clients that expect gRPC on a port of its own. Both ports
-    /// answer gRPC and REST.
-    #[arg(long, value_name = "HOST:PORT")]
-    grpc_listen: Option<String>,
+    #[command(flatten)]
+    listening: ListenFlags,
     #[command(flatten)]
     serving: ServingFlags,
 }
 
 pub(crate) fn run(args: ServeArgs, common: &Common) -> anyhow::Result<ExitCode> {
-    let overrides = Overrides::default()
-        .with_list("models", &args.models)
-        .with("serve.workers", args.workers)
-        .with("listen.gateway", args.listen)
-        .with("listen.grpc", args.grpc_listen);
+    let overrides =
+        Overrides::default().with_list("models", &args.models).with("serve.workers", args.workers);
+    let overrides = args.listening.over(overrides, "listen.gateway");
     let mut config = config::load(common, args.serving.over(overrides))?;
     config.server.leave_cores_to_models();
     log::start(&config.log)?;
     let repository = node::open_repository(&config)?;
     node::control_runtime()?.block_on(async {
-        let server = node::bind(&config.listen.gateway, &config)?;
+        let listeners = Listeners::bind(&config.listen.gateway, &config)?;
         let backend = node::start_backend(&config)?;
         let workers = (1..=config.serve.workers.get())
             .map(|number| {
@@ -52,12 +47,11 @@ pub(crate) fn run(args: ServeArgs, common: &Common) -> anyhow::Result<ExitCode> 
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         let members = workers.iter().map(|(id, worker)| member(id, worker)).collect();
-        let gateway = Gateway::new(members, config.gateway.clone())?;
+        let connect = remote::connector(&config.client);
+        let gateway = Gateway::with_connector(members, config.gateway.clone(), connect)?;
         let _probes = gateway.start_probes().await;
         let ready = Ready { what: "gateway", detail: describe(&workers, &*gateway) };
-        let draining = gateway.clone();
-        let stopped = || draining.start_draining();
-        let code = node::serve_until_signal(server, gateway, &config, ready, stopped).await;
+        let code = node::serve_until_signal(listeners, gateway, &config, ready).await;
         for (_, worker) in &workers {
             worker.close();
         }

@@ -56,6 +56,9 @@ pub(crate) struct ListenConfig {
     /// Of any of them besides, for clients that expect gRPC on a port of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) grpc: Option<String>,
+    /// Of any of them besides, for operators alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) admin: Option<String>,
 }
 
 impl Default for ListenConfig {
@@ -64,6 +67,7 @@ impl Default for ListenConfig {
             gateway: "127.0.0.1:8000".to_owned(),
             worker: "127.0.0.1:8001".to_owned(),
             grpc: None,
+            admin: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! When connections are opened, kept, given up, and when a request is sent again.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inferring_client::ClientConfig;
@@ -8,6 +9,7 @@ use inferring_types::{
     Blame, ErrorKind, InferRequest, InferenceService, SequenceStep, ServiceError, StatusSource,
 };
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 use crate::fixture::{FakeWorker, Reply, client_of, good_answer, request, request_of, response};
 
@@ -74,7 +76,9 @@ async fn fault_43_a_step_of_a_sequence_is_sent_again_only_where_the_worker_canno
     // Nor was anything sent where nobody listens.
     let mut gone = FakeWorker::start(ClientConfig::default()).await;
     gone.dies().await;
-    assert_unreachable(&gone.client.infer(request()).await.unwrap_err());
+    let error = gone.client.infer(request()).await.unwrap_err();
+    assert_unreachable(&error);
+    assert!(error.is_unsent());
 }
 
 #[tokio::test]
@@ -89,7 +93,7 @@ async fn a_new_connection_that_closes_is_the_workers_failure() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_an_error_and_not_asked_for_again() {
+async fn fault_06_an_answer_that_breaks_off_is_an_error_and_not_asked_for_again() {
     let worker = FakeWorker::start(ClientConfig::default()).await;
     let whole = good_answer().await;
     worker.replies([
@@ -98,10 +102,29 @@ async fn an_answer_that_breaks_off_is_an_error_and_not_asked_for_again() {
         Reply::Bytes(whole),
     ]);
     worker.client.infer(request()).await.unwrap();
-    assert_unreachable(&worker.client.infer(request()).await.unwrap_err());
+    let error = worker.client.infer(request()).await.unwrap_err();
+    // Nor by another worker: it has been executed.
+    let verdict = (error.blame(), error.is_retryable(), error.is_unsent());
+    assert_eq!(verdict, (Blame::WorkerUnreachable, false, false), "{}", error.chain());
     assert_eq!(worker.connections(), [1, 1]);
     worker.client.infer(request()).await.unwrap();
     assert_eq!(worker.connections(), [1, 1, 2]);
+}
+
+/// A worker learns so that nobody waits any more, and gives up what it has not begun.
+#[tokio::test]
+async fn a_request_that_is_given_up_closes_its_connection_at_once() {
+    let worker = FakeWorker::start(ClientConfig::default()).await;
+    let closed = Arc::new(Notify::new());
+    worker.replies([Reply::Busy(closed.clone()), Reply::Bytes(good_answer().await)]);
+    tokio::select! {
+        biased;
+        _ = worker.client.infer(request()) => panic!("it is not answered"),
+        () = async { while worker.seen().is_empty() { tokio::task::yield_now().await } } => {}
+    }
+    tokio::time::timeout(Duration::from_secs(10), closed.notified()).await.unwrap();
+    worker.client.infer(request()).await.unwrap();
+    assert_eq!(worker.connections(), [1, 2]);
 }
 
 #[tokio::test]

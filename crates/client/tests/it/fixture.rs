@@ -19,6 +19,7 @@ use inferring_types::{
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// What the worker does once it has read a request for inference.
@@ -29,6 +30,8 @@ pub(crate) enum Reply {
     BytesThenClose(Vec<u8>),
     /// Closes without a word, after this long.
     CloseAfter(Duration),
+    /// Is busy for ever, and tells when the client closes.
+    Busy(Arc<Notify>),
 }
 
 /// A request that the worker has read.
@@ -150,6 +153,10 @@ async fn converse(stream: TcpStream, connection: usize, script: Arc<Script>) {
             Reply::Bytes(bytes) => stream.write_all(&bytes).await.unwrap(),
             Reply::BytesThenClose(bytes) => return stream.write_all(&bytes).await.unwrap(),
             Reply::CloseAfter(delay) => return tokio::time::sleep(delay).await,
+            Reply::Busy(closed) => {
+                assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "nothing is sent any more");
+                return closed.notify_one();
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use inferring_types::{
     StatusSource, Tensor, TensorSpec, VersionPolicy, WorkerId, WorkerLoad, WorkerStatus,
 };
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -26,8 +27,14 @@ pub(crate) enum Answer {
     Echo,
     /// With the inputs, later.
     After(Duration),
+    /// With the inputs, after that time in the queue.
+    Queued(Duration),
     /// With this error.
     Error(ServiceError),
+    /// With this error, later.
+    ErrorAfter(Duration, ServiceError),
+    /// One of so many requests with this error, the others with the inputs.
+    OneOf(u64, ServiceError),
     /// Never.
     Never,
 }
@@ -48,6 +55,7 @@ struct Script {
     models: Vec<Arc<ModelMetadata>>,
     index: Vec<IndexEntry>,
     load_error: Option<ServiceError>,
+    load: WorkerLoad,
 }
 
 /// A worker that does as it is told, and writes into the fleet's journal that it was asked.
@@ -55,6 +63,24 @@ pub(crate) struct FakeWorker {
     id: WorkerId,
     script: Mutex<Script>,
     journal: Arc<Mutex<Vec<WorkerId>>>,
+    broken: Notify,
+    cancelled: AtomicU64,
+    /// How often it was asked while one of some was to fail.
+    asked: AtomicU64,
+}
+
+/// A request that a worker is busy with. Whoever asks may give it up.
+struct Busy<'a> {
+    worker: &'a FakeWorker,
+    is_done: bool,
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.worker.cancelled.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl FakeWorker {
@@ -72,8 +98,20 @@ impl FakeWorker {
 
     /// Nobody listens at its address: neither for requests nor for probes.
     pub(crate) fn dies(&self) {
-        self.answers(Answer::Error(ServiceError::unreachable("connection refused")));
+        self.answers(Answer::Error(ServiceError::unreachable("connection refused").unsent()));
         self.is(Presence::Refusing);
+    }
+
+    /// Is killed: the connections of the requests that it is busy with break, and nobody listens
+    /// any more.
+    pub(crate) fn is_killed(&self) {
+        self.dies();
+        self.broken.notify_waiters();
+    }
+
+    /// Requests that were given up while it was busy with them.
+    pub(crate) fn cancelled(&self) -> u64 {
+        self.cancelled.load(Ordering::Relaxed)
     }
 
     /// Is there and answers, as a new process.
@@ -88,6 +126,11 @@ impl FakeWorker {
     pub(crate) fn recovers(&self) {
         self.answers(Answer::Echo);
         self.is(Presence::There);
+    }
+
+    /// Tells this of its queue with each answer.
+    pub(crate) fn tells(&self, load: WorkerLoad) {
+        self.script.lock().load = load;
     }
 
     pub(crate) fn serves(&self, models: &[&str]) {
@@ -106,6 +149,33 @@ impl FakeWorker {
         ModelCatalog::new(self.script.lock().models.iter().cloned()).find(asked).cloned()
     }
 
+    async fn execute(&self, request: InferRequest) -> Result<InferResponse, ServiceError> {
+        let answer = self.script.lock().answer.clone();
+        let mut queue_time = Duration::ZERO;
+        match answer {
+            Answer::Echo => {}
+            Answer::After(delay) => tokio::time::sleep(delay).await,
+            Answer::Queued(delay) => {
+                tokio::time::sleep(delay).await;
+                queue_time = delay;
+            }
+            Answer::Error(error) => return Err(error),
+            Answer::ErrorAfter(delay, error) => {
+                tokio::time::sleep(delay).await;
+                return Err(error);
+            }
+            Answer::OneOf(many, error) => {
+                if self.asked.fetch_add(1, Ordering::Relaxed) % many == 0 {
+                    return Err(error);
+                }
+            }
+            Answer::Never => pending().await,
+        }
+        let mut response = self.echo(request);
+        response.served.queue_time = queue_time;
+        Ok(response)
+    }
+
     fn echo(&self, request: InferRequest) -> InferResponse {
         InferResponse {
             id: request.id,
@@ -119,7 +189,7 @@ impl FakeWorker {
                 queue_time: Duration::ZERO,
                 execution_time: Duration::ZERO,
                 batch_size: 1,
-                load: WorkerLoad::default(),
+                load: self.script.lock().load,
             },
             routed: None,
         }
@@ -142,14 +212,14 @@ impl InferenceService for FakeWorker {
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
         Box::pin(async move {
             self.journal.lock().push(self.id());
-            let answer = self.script.lock().answer.clone();
-            match answer {
-                Answer::Echo => {}
-                Answer::After(delay) => tokio::time::sleep(delay).await,
-                Answer::Error(error) => return Err(error),
-                Answer::Never => pending().await,
-            }
-            Ok(self.echo(request))
+            let mut busy = Busy { worker: self, is_done: false };
+            let broken = self.broken.notified();
+            let result = tokio::select! {
+                result = self.execute(request) => result,
+                () = broken => Err(ServiceError::unreachable("the connection broke off")),
+            };
+            busy.is_done = true;
+            result
         })
     }
 }
@@ -296,6 +366,10 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     pub(crate) async fn start(size: usize) -> Self {
+        Self::start_with(size, GatewayConfig::default()).await
+    }
+
+    pub(crate) async fn start_with(size: usize, config: GatewayConfig) -> Self {
         let journal = Arc::<Mutex<Vec<WorkerId>>>::default();
         let worker = |number| {
             let script = Mutex::new(Script {
@@ -305,12 +379,15 @@ impl Fleet {
                 models: vec![model("m")],
                 index: Vec::new(),
                 load_error: None,
+                load: WorkerLoad::default(),
             });
             let id = WorkerId::from(format!("worker_{number}").as_str());
-            Arc::new(FakeWorker { id, script, journal: journal.clone() })
+            let (broken, cancelled) = (Notify::new(), AtomicU64::new(0));
+            let (journal, asked) = (journal.clone(), AtomicU64::new(0));
+            Arc::new(FakeWorker { id, script, journal, broken, cancelled, asked })
         };
         let workers: Vec<_> = (1..=size).map(worker).collect();
-        Self::of(workers, journal).await
+        Self::of(workers, journal, config).await
     }
 
     /// Another gateway over the same workers, which it learns of in another order.
@@ -318,18 +395,22 @@ impl Fleet {
         let mut workers = self.workers.clone();
         workers.rotate_left(by);
         workers[1..].reverse();
-        Self::of(workers, self.journal.clone()).await
+        Self::of(workers, self.journal.clone(), GatewayConfig::default()).await
     }
 
-    async fn of(workers: Vec<Arc<FakeWorker>>, journal: Arc<Mutex<Vec<WorkerId>>>) -> Self {
+    async fn of(
+        workers: Vec<Arc<FakeWorker>>,
+        journal: Arc<Mutex<Vec<WorkerId>>>,
+        config: GatewayConfig,
+    ) -> Self {
         let member = |worker: &Arc<FakeWorker>| Member {
             id: worker.id(),
-            address: "in process".into(),
+            address: worker.id().to_string(),
             weight: 1.0,
             service: worker.clone(),
         };
         let members = workers.iter().map(member).collect();
-        let gateway = Gateway::new(members, GatewayConfig::default()).unwrap();
+        let gateway = Gateway::new(members, config).unwrap();
         let probes = gateway.start_probes().await;
         Self { workers, gateway, journal, _probes: probes }
     }
@@ -364,7 +445,7 @@ impl Fleet {
 
     /// The workers in the order in which `content` belongs to them: all of them decline.
     pub(crate) async fn order_of(&self, content: f32) -> Vec<WorkerId> {
-        self.all_answer(&Answer::Error(ServiceError::overloaded("declined")));
+        self.all_answer(&Answer::Error(ServiceError::unavailable("declined")));
         self.take_journal();
         self.ask(content).await.unwrap_err();
         self.all_answer(&Answer::Echo);
@@ -385,6 +466,14 @@ impl Fleet {
 
     pub(crate) async fn endpoint(&self, id: &WorkerId) -> EndpointStatus {
         self.status().await.workers.into_iter().find(|worker| worker.id == *id).unwrap()
+    }
+
+    /// Lets time pass until the breaker of this worker, which is open, lets a trial through.
+    pub(crate) async fn wait_for_trial(&self, id: &WorkerId) {
+        let left = self.endpoint(id).await.breaker.trial_in.unwrap();
+        // Timers go by the millisecond.
+        tokio::time::sleep(left + Duration::from_millis(1)).await;
+        assert_eq!(self.breaker(id).await, BreakerState::HalfOpen);
     }
 
     pub(crate) async fn breaker(&self, id: &WorkerId) -> BreakerState {

@@ -4,10 +4,15 @@
 //! says to the millisecond when something happens.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+mod admission;
 mod breakers;
+mod ejection;
 mod fixture;
+mod load;
+mod membership;
 mod presence;
 mod repository;
 mod routing;
 mod sequences;
 mod time;
+mod tries;

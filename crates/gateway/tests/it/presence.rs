@@ -1,5 +1,6 @@
 //! Workers that go, come back, and say that they want no more.
 
+use inferring_gateway::GatewayConfig;
 use inferring_types::{Blame, ErrorKind};
 use tokio::time::Instant;
 
@@ -67,7 +68,10 @@ async fn without_a_worker_the_answer_comes_at_once_and_tells_why() {
 
 #[tokio::test(start_paused = true)]
 async fn requests_in_flight_are_handed_over_when_their_worker_falls_silent() {
-    let fleet = Fleet::start(3).await;
+    let mut config = GatewayConfig::default();
+    // All of them wait at one worker.
+    config.load.bound = 1e6.try_into().unwrap();
+    let fleet = Fleet::start_with(3, config).await;
     let order = fleet.order_of(1.0).await;
     let failovers_before = fleet.status().await.failovers;
     let started = Instant::now();

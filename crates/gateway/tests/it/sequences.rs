@@ -19,7 +19,7 @@ async fn take(fleet: &Fleet, step: InferRequest) -> Result<InferResponse, Servic
 
 /// The workers in the order in which a sequence belongs to them: nobody takes its start.
 async fn order_of(fleet: &Fleet, id: &str) -> Vec<WorkerId> {
-    fleet.all_answer(&Answer::Error(ServiceError::unreachable("connection refused")));
+    fleet.all_answer(&Answer::Error(ServiceError::unreachable("connection refused").unsent()));
     fleet.take_journal();
     take(fleet, step(id, true, 0.0)).await.unwrap_err();
     fleet.all_answer(&Answer::Echo);
@@ -59,7 +59,7 @@ async fn inputs_that_the_worker_keeps_may_be_missing() {
 
 #[tokio::test(start_paused = true)]
 async fn only_a_start_that_was_not_sent_goes_to_another_worker() {
-    let refused = || ServiceError::unreachable("connection refused");
+    let refused = || ServiceError::unreachable("connection refused").unsent();
     for (start, error, tries) in [
         (true, refused(), 2),
         (false, refused(), 1),
@@ -95,7 +95,7 @@ async fn a_step_without_an_answer_says_that_the_sequence_must_start_again() {
     for (answer, kind, problem) in [
         (Answer::Error(broke()), ErrorKind::Unavailable, "the worker is gone"),
         (
-            Answer::Error(ServiceError::unreachable("connection refused")),
+            Answer::Error(ServiceError::unreachable("connection refused").unsent()),
             ErrorKind::Unavailable,
             "connection refused",
         ),

@@ -36,9 +36,9 @@ async fn the_deadline_bounds_all_attempts_together() {
     assert_took(started, 25 * SECOND);
     assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
     assert_eq!(fleet.take_journal(), order[..3]);
-    for (worker, failures) in order.iter().zip([1, 1, 0, 0, 0]) {
-        // The third had less time than a worker may take: it has not failed.
-        assert_eq!(fleet.endpoint(worker).await.failures, failures, "{worker}");
+    for worker in &order {
+        // Each had a third of the time, which is less than a worker may take: none has failed.
+        assert_eq!(fleet.endpoint(worker).await.failures, 0, "{worker}");
     }
 }
 
@@ -59,7 +59,7 @@ async fn the_last_worker_may_take_all_that_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_that_has_passed_asks_nobody() {
+async fn fault_23_a_deadline_that_has_passed_asks_nobody() {
     let fleet = Fleet::start(2).await;
     let late = request("m", 1.0, SECOND);
     tokio::time::sleep(2 * SECOND).await;

@@ -19,6 +19,7 @@ mod lost_workers;
 mod malformed;
 mod request_ids;
 mod rest;
+mod rolling_restart;
 mod routing;
 mod sequences;
 mod several_models;

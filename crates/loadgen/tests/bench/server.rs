@@ -17,9 +17,9 @@ use inferring_loadgen::Target;
 use inferring_protocol::rest::documents::{ErrorDocument, GatewayStats, WorkerHealth};
 use inferring_protocol::rest::{ModelDocument, plain};
 use inferring_types::{
-    BackendStatus, BatchStatus, Batching, BreakerState, BreakerStatus, CacheStatus, ContentDigest,
-    DataType, Dimension, EndpointStatus, GatewayStatus, ModelMetadata, ModelVersion, RowAxes,
-    ShapeSpec, TensorSpec, WorkerStatus,
+    AdmissionStatus, Allotment, BackendStatus, BatchStatus, Batching, BreakerStatus, CacheStatus,
+    ContentDigest, DataType, Dimension, EndpointStatus, GatewayStatus, MembershipStatus,
+    ModelMetadata, ModelVersion, RowAxes, ShapeSpec, TensorSpec, TryStatus, WorkerStatus,
 };
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -192,17 +192,27 @@ impl State {
             in_flight: 0,
             errors: counts.refused,
             failovers: 0,
+            tries: TryStatus::default(),
+            admission: AdmissionStatus::default(),
+            membership: MembershipStatus::default(),
+            panic: false,
+            hot_keys: 0,
             workers: vec![EndpointStatus {
                 id: "worker_9".into(),
                 address: "in process".into(),
                 node_id: None,
+                process: None,
                 weight: 1.0,
+                draining: false,
                 reachable: true,
                 last_probe_error: None,
-                breaker: BreakerStatus { state: BreakerState::Closed, failures: 0, successes: 0 },
+                breaker: BreakerStatus::CLOSED,
+                ejected: None,
+                ejections: 0,
                 requests: counts.requests,
                 failures: counts.refused,
                 in_flight: 0,
+                allotment: Allotment::default(),
                 share: 1.0,
             }],
             models: Vec::new(),

@@ -29,12 +29,20 @@ impl LoadFactor {
     /// How many of `total` requests in flight a worker may have that has `weight` of all
     /// `weights`: at least one.
     pub fn cap(self, total: u64, weight: f64, weights: f64) -> u64 {
-        let share = self.0 * total as f64 * weight / weights;
+        (self.bound(total as f64 * weight / weights).ceil() as u64).max(1)
+    }
+
+    /// Whether a worker of this fair share, with so many in flight, may have one more.
+    fn has_room(self, in_flight: u64, fair_share: f64) -> bool {
+        // A whole number is below a bound as it is below the bound rounded up.
+        in_flight == 0 || (in_flight as f64) < self.bound(fair_share)
+    }
+
+    fn bound(self, fair_share: f64) -> f64 {
         // A product that is a whole number may come out a hair above it: 1.1 * 10 * 1 / 11. What
         // is taken off here is far less than a bound needs for somebody to have room, c * (m + 1)
         // being above m by 1 at least.
-        let share = share - share * 1e-12;
-        (share.ceil() as u64).max(1)
+        self.0 * fair_share * (1.0 - 1e-12)
     }
 }
 
@@ -77,13 +85,15 @@ impl Candidate<'_> {
 pub struct Spread {
     /// Workers at the head of the key's order that take its requests: 1 to [`REPLICAS_MAX`].
     pub replicas: usize,
+    /// Whether these are too few.
+    pub exceeds: bool,
     /// A number that differs from request to request: which two of more than two are compared.
     pub turn: u64,
 }
 
 impl Spread {
     /// All requests belong to the key's first worker.
-    pub const NONE: Self = Self { replicas: 1, turn: 0 };
+    pub const NONE: Self = Self { replicas: 1, exceeds: false, turn: 0 };
 
     /// Two of `replicas`, the earlier one first.
     pub(super) fn pair(self, replicas: usize) -> (usize, usize) {
@@ -124,22 +134,37 @@ pub(super) fn choose(
         total += candidate.load.in_flight();
         weights += candidate.weight;
     }
-    let has_room = |candidate: &Candidate<'_>| {
-        candidate.load.in_flight() < factor.cap(total, candidate.weight, weights)
+    let per_weight = total as f64 / weights;
+    let is_below = |factor: LoadFactor, candidate: &Candidate<'_>| {
+        factor.has_room(candidate.load.in_flight(), per_weight * candidate.weight)
     };
+    let has_room = |candidate: &Candidate<'_>| is_below(factor, candidate);
     let order = order.filter_map(|place| Some((place, candidates[place].as_ref()?)));
     let (first, preferred) = order.clone().next()?;
-
+    if spread.replicas == 1 && preferred.is_ready() && has_room(preferred) {
+        return Some((first, Because::First));
+    }
     let because = |place, or| match place == first {
         true => Because::First,
         false if preferred.is_ready() => or,
         false => Because::Hesitation,
     };
 
-    if spread.replicas > 1
-        && let Some(place) = lighter_replica(order.clone(), spread, has_room)
-    {
-        return Some((place, because(place, Because::Replica)));
+    if spread.replicas > 1 {
+        // A key that is too much for its replicas would fill each up to the bound and drive out
+        // the keys that are at home there. So it takes fair shares, and then goes wherever there
+        // is least to do. Together the fair shares exceed what is in flight, too.
+        let limit = if spread.exceeds { LoadFactor(1.0) } else { factor };
+        let is_light = |candidate: &Candidate<'_>| is_below(limit, candidate);
+        if let Some(place) = lighter_replica(order.clone(), spread, is_light) {
+            return Some((place, because(place, Because::Replica)));
+        }
+        let others = order.clone().filter(|(_, other)| other.is_ready() && is_light(other));
+        if spread.exceeds
+            && let Some((place, _)) = others.min_by(|(_, a), (_, b)| by_load(a, b))
+        {
+            return Some((place, because(place, Because::Bound)));
+        }
     }
 
     let in_order = order
@@ -153,14 +178,14 @@ pub(super) fn choose(
 }
 
 /// The key's first worker as long as it is idle, else the lighter of two of its replicas, if it
-/// has room.
+/// is light.
 ///
 /// Two, not all: gateways do not see each other's requests, and those that all saw the same one
 /// lightest would all send there at once.
 fn lighter_replica<'a>(
     order: impl Iterator<Item = (usize, &'a Candidate<'a>)>,
     spread: Spread,
-    has_room: impl Fn(&Candidate<'_>) -> bool,
+    is_light: impl Fn(&Candidate<'_>) -> bool,
 ) -> Option<usize> {
     let mut replicas = [None; REPLICAS_MAX];
     let mut count = 0;
@@ -171,12 +196,12 @@ fn lighter_replica<'a>(
     }
     let (first, candidate) = replicas[0]?;
     if count == 1 || candidate.is_idle() {
-        return has_room(candidate).then_some(first);
+        return is_light(candidate).then_some(first);
     }
     let (one, other) = spread.pair(count);
     let (one, other) = (replicas[one]?, replicas[other]?);
     let (place, lighter) = if by_load(other.1, one.1).is_lt() { other } else { one };
-    has_room(lighter).then_some(place)
+    is_light(lighter).then_some(place)
 }
 
 fn by_load(a: &Candidate<'_>, b: &Candidate<'_>) -> std::cmp::Ordering {

@@ -103,7 +103,7 @@ fn a_spread_key_leaves_its_worker_when_that_is_busy() {
     let ledger = LoadLedger::new(LoadFactor::new(100.0).unwrap());
     let loads = loads(3);
     let mut field = candidates(&loads, &[1.0; 3]);
-    let spread = Spread { replicas: 2, turn: 0 };
+    let spread = Spread { replicas: 2, ..Spread::NONE };
     let reserve = |field: &[_]| ledger.reserve(field, [1, 2, 0].into_iter(), spread).unwrap();
     let first = reserve(&field);
     assert_eq!((first.place, first.because), (1, Because::First));
@@ -121,10 +121,26 @@ fn a_spread_key_leaves_its_worker_when_that_is_busy() {
 }
 
 #[test]
+fn a_spread_key_takes_fair_shares_and_leaves_the_rest_to_those_at_home() {
+    let ledger = LoadLedger::new(LoadFactor::DEFAULT);
+    let loads = loads(8);
+    let field = candidates(&loads, &[1.0; 8]);
+    let spread = |turn| Spread { replicas: 4, exceeds: true, turn };
+    let _held: Vec<_> =
+        (0..80).map(|turn| ledger.reserve(&field, 0..8, spread(turn)).unwrap()).collect();
+    assert!(loads.iter().all(|load| load.in_flight() == 10), "{loads:?}");
+    // So each of them has room for what has no other home.
+    for home in 0..8 {
+        let order = (home..8).chain(0..home);
+        assert_eq!(ledger.reserve(&field, order, Spread::NONE).unwrap().place, home);
+    }
+}
+
+#[test]
 fn pairs_of_replicas_are_all_drawn_about_as_often() {
     let mut drawn = std::collections::HashMap::<_, u32>::new();
     for turn in 0..6000 {
-        let pair = Spread { replicas: 4, turn }.pair(4);
+        let pair = Spread { replicas: 4, exceeds: false, turn }.pair(4);
         assert!(pair.0 < pair.1 && pair.1 < 4);
         *drawn.entry(pair).or_default() += 1;
     }
@@ -168,8 +184,7 @@ enum Step {
     /// A request with this order of workers, spread over so many.
     Reserve {
         order: Vec<usize>,
-        replicas: usize,
-        turn: u64,
+        spread: Spread,
         absent: Vec<bool>,
     },
     Enter(usize),
@@ -181,10 +196,13 @@ const WORKERS: usize = 5;
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let order = Just((0..WORKERS).collect::<Vec<_>>()).prop_shuffle();
     let absent = prop::collection::vec(prop::bool::weighted(0.2), WORKERS);
-    let reserve =
-        (order, 1..6_usize, any::<u64>(), absent).prop_map(|(order, replicas, turn, absent)| {
-            Step::Reserve { order, replicas, turn, absent }
-        });
+    let spread = (1..6_usize, any::<bool>(), any::<u64>())
+        .prop_map(|(replicas, exceeds, turn)| Spread { replicas, exceeds, turn });
+    let reserve = (order, spread, absent).prop_map(|(order, spread, absent)| Step::Reserve {
+        order,
+        spread,
+        absent,
+    });
     let step = prop_oneof![
         6 => reserve,
         1 => (0..WORKERS).prop_map(Step::Enter),
@@ -220,7 +238,8 @@ proptest! {
         for step in steps {
             let has = |place| held.iter().filter(|(at, _)| *at == place).count() as u64;
             match step {
-                Step::Reserve { order, replicas, turn, absent } => {
+                Step::Reserve { order, spread, absent } => {
+                    let Spread { replicas, exceeds, .. } = spread;
                     let mut field = all.clone();
                     for place in (0..WORKERS).filter(|&place| absent[place]) {
                         field[place] = None;
@@ -232,7 +251,6 @@ proptest! {
                     let fits = |place: usize| {
                         has(place) < naive_cap(hundredths, total, tenths[place], sum)
                     };
-                    let spread = Spread { replicas, turn };
                     let Some(reserved) = ledger.reserve(&field, order.into_iter(), spread) else {
                         prop_assert!(there.is_empty());
                         continue;
@@ -246,13 +264,17 @@ proptest! {
                         .or_else(|| there.iter().copied().find(|&place| fits(place)));
                     let heads = there.iter().copied().filter(|&place| ready(place));
                     let heads = heads.take(replicas.min(REPLICAS_MAX)).collect::<Vec<_>>();
-                    let from_heads = replicas > 1 && heads.contains(&place);
+                    let is_light = has(place) < naive_cap(100, total, tenths[place], sum);
+                    let is_spread = match exceeds {
+                        false => heads.contains(&place),
+                        true => ready(place) && is_light,
+                    };
                     prop_assert!(
-                        from_heads || Some(place) == expected,
+                        Some(place) == expected || replicas > 1 && is_spread,
                         "{place}, {because:?}, of {total} over {there:?}"
                     );
                     if because == Because::Replica {
-                        prop_assert!(from_heads, "{place} of {heads:?}");
+                        prop_assert!(heads.contains(&place), "{place} of {heads:?}");
                         prop_assert!(has(heads[0]) > 0, "its own worker is idle");
                     }
                     held.push((place, slot));

@@ -11,6 +11,10 @@ pub(super) struct SpaceSaving {
     keys: Vec<u64>,
     counts: Vec<Count>,
     total: u64,
+    /// No count is below it.
+    floor: u64,
+    /// Where the search for the least frequent key goes on.
+    hand: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +31,8 @@ impl Default for SpaceSaving {
             keys: Vec::with_capacity(Self::PLACES),
             counts: Vec::with_capacity(Self::PLACES),
             total: 0,
+            floor: 0,
+            hand: 0,
         }
     }
 }
@@ -44,21 +50,37 @@ impl SpaceSaving {
         if let Some(place) = self.place(key) {
             self.counts[place].upper += Self::ONE;
         } else if self.keys.len() < Self::PLACES {
+            // Nobody has a lower count than a newcomer; after a halving there may be room again.
+            self.floor = 0;
             self.keys.push(key);
             self.counts.push(Count { upper: Self::ONE, error: 0 });
         } else {
-            let least = (0..Self::PLACES).min_by_key(|&place| self.counts[place].upper);
-            let place = least.expect("there are places");
+            let place = self.least();
             let error = self.counts[place].upper;
             self.keys[place] = key;
             self.counts[place] = Count { upper: error + Self::ONE, error };
         }
     }
 
+    /// The place of one of the least frequent keys. Of keys that come once each next place is one.
+    fn least(&mut self) -> usize {
+        for _ in 0..Self::PLACES {
+            self.hand = (self.hand + 1) % Self::PLACES;
+            if self.counts[self.hand].upper <= self.floor {
+                return self.hand;
+            }
+        }
+        let least = (0..Self::PLACES).min_by_key(|&place| self.counts[place].upper);
+        self.hand = least.expect("there are places");
+        self.floor = self.counts[self.hand].upper;
+        self.hand
+    }
+
     /// Halves all counts so many times; keys of which nothing is left lose their places.
     pub(super) fn halve(&mut self, times: u32) {
         let halve = |count: u64| count.checked_shr(times).unwrap_or(0);
         self.total = halve(self.total);
+        self.floor = halve(self.floor);
         for place in (0..self.keys.len()).rev() {
             let Count { upper, error } = self.counts[place];
             let halved = Count {

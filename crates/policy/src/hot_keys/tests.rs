@@ -53,6 +53,8 @@ fn as_many_workers_as_keep_the_fullest_within_its_bound() {
         (0.02, 10, 1),
         (0.05, 10, 2),
         (0.1, 10, 4),
+        (0.5, 10, MANY),
+        (0.9, 10, MANY),
         (1.0, 1, 1),
     ] {
         let replicas = replicas_for(share, workers, LoadFactor::DEFAULT);
@@ -121,7 +123,8 @@ fn nothing_is_spread_where_it_is_not_wanted_or_there_is_nobody_else() {
     let two = HotKeysConfig { replicas_max: 2, ..HotKeysConfig::default() };
     let mut traffic = Traffic::new(two);
     traffic.pass(3, 1.0, WORKERS);
-    assert_eq!(traffic.hot_keys.spread(HOT, WORKERS, traffic.now).replicas, 2);
+    let Spread { replicas, exceeds, .. } = traffic.hot_keys.spread(HOT, WORKERS, traffic.now);
+    assert_eq!((replicas, exceeds), (2, true));
 }
 
 #[test]

@@ -15,12 +15,13 @@ const THREADS: usize = 16;
 /// A breaker whose time-out is over at the returned moment.
 fn expired(trial_permits: u32) -> (CircuitBreaker, Instant) {
     let config = BreakerConfig { trial_permits, ..BreakerConfig::default() };
-    let (breaker, opened) = (CircuitBreaker::new(config), start());
+    let (breaker, opened) = (CircuitBreaker::new(config, 1), start());
     for _ in 0..config.failures_to_open {
         breaker.try_acquire(opened).unwrap().record(Outcome::Failed, opened);
     }
     assert_eq!(breaker.status(opened).state, BreakerState::Open);
-    (breaker, opened + config.open_timeout)
+    let timeout = breaker.status(opened).trial_in.unwrap();
+    (breaker, opened + timeout)
 }
 
 #[test]

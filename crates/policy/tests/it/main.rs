@@ -9,6 +9,7 @@
 mod breaker_model;
 mod breaker_threads;
 mod concurrency_limit;
+mod ejection_model;
 mod goodput;
 mod retry_budget;
 mod ring_movement;

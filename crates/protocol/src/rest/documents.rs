@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inferring_types::{
-    BackendStatus, BatchStatus, CacheStatus, DeviceStatus, EndpointStatus, GatewayStatus,
-    LoadStatus, ModelStatus, ServiceError, WorkerStatus,
+    BackendStatus, BatchStatus, CacheStatus, DeviceStatus, EjectedStatus, EndpointStatus,
+    GatewayStatus, LoadStatus, MembershipStatus, ModelStatus, ServiceError, WorkerStatus,
 };
 use serde::{Deserialize, Serialize};
 
@@ -264,14 +264,69 @@ pub struct GatewayStats {
     pub in_flight: u64,
     /// Requests answered with an error.
     pub errors: u64,
-    /// Tries beyond each request's first.
+    /// Tries after one that failed.
     pub failovers: u64,
+    /// Those of them that drew on the budget of retries.
+    #[serde(default)]
+    pub retries: u64,
+    /// Tries beside one that took long.
+    #[serde(default)]
+    pub hedges: u64,
+    /// Hedges that answered first.
+    #[serde(default)]
+    pub hedges_won: u64,
+    /// Requests that were not tried again, or not hedged when it was time, for want of budget.
+    #[serde(default)]
+    pub retry_budget_exhausted: u64,
+    /// Requests that may be in flight now.
+    #[serde(default)]
+    pub admission_limit: u64,
+    /// Requests that were refused because as many were.
+    #[serde(default)]
+    pub admission_refused: u64,
+    /// The list of workers in force.
+    #[serde(default)]
+    pub membership: MembershipDocument,
+    /// Whether so few of the workers are well that all that are there are asked.
+    #[serde(default)]
+    pub panic: bool,
     /// One breaker per worker.
     pub circuit_breakers: Vec<BreakerDocument>,
     /// The workers.
     pub workers: Vec<EndpointDocument>,
     /// Names of the models served; the first is the default one.
     pub models: Vec<String>,
+}
+
+/// A gateway's list of workers.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct MembershipDocument {
+    /// Counts the lists in force since the gateway started.
+    pub version: u64,
+    /// Equal on gateways that route alike.
+    pub fingerprint: String,
+    /// Where the list comes from.
+    pub source: String,
+    /// Seconds since it came into force.
+    pub age_seconds: f64,
+    /// Why the source's newest list is not in force; absent where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Lists that could not be read or taken over since the gateway started.
+    pub failures: u64,
+}
+
+impl From<&MembershipStatus> for MembershipDocument {
+    fn from(status: &MembershipStatus) -> Self {
+        Self {
+            version: status.version,
+            fingerprint: status.fingerprint.clone(),
+            source: status.source.clone(),
+            age_seconds: status.age.as_secs_f64(),
+            error: status.error.clone(),
+            failures: status.failures,
+        }
+    }
 }
 
 /// A worker's breaker.
@@ -285,6 +340,30 @@ pub struct BreakerDocument {
     pub failures: u32,
     /// Consecutive successes counted towards closing.
     pub successes: u32,
+    /// What opened it; absent while it is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened_by: Option<String>,
+    /// Seconds until it lets a trial through by itself; absent unless it is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial_in_seconds: Option<f64>,
+}
+
+/// Why a worker is left alone for a while that does far worse than the others.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EjectedDocument {
+    /// In what it does worse, for people.
+    pub reason: String,
+    /// Seconds until it is asked again.
+    pub returns_in_seconds: f64,
+}
+
+impl From<&EjectedStatus> for EjectedDocument {
+    fn from(status: &EjectedStatus) -> Self {
+        Self {
+            reason: status.reason.to_string(),
+            returns_in_seconds: status.returns_in.as_secs_f64(),
+        }
+    }
 }
 
 /// A worker as the gateway sees it.
@@ -296,12 +375,24 @@ pub struct EndpointDocument {
     pub address: String,
     /// The id by which it calls itself.
     pub node_id: Option<String>,
+    /// The process that answered its last probe; another one after a restart.
+    #[serde(default)]
+    pub process: Option<String>,
     /// Its weight on the ring.
     pub weight: f64,
+    /// Whether it gets no new requests, by an operator's or a list's word.
+    #[serde(default)]
+    pub draining: bool,
     /// Whether its last probe succeeded.
     pub reachable: bool,
     /// Why its last probe failed.
     pub last_probe_error: Option<String>,
+    /// Why it is left alone for a while; absent where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ejected: Option<EjectedDocument>,
+    /// How often it was left alone.
+    #[serde(default)]
+    pub ejections: u64,
     /// Tries sent to it.
     pub requests: u64,
     /// Tries that failed by its fault.
@@ -322,6 +413,14 @@ impl From<&GatewayStatus> for GatewayStats {
             in_flight: status.in_flight,
             errors: status.errors,
             failovers: status.failovers,
+            retries: status.tries.retries,
+            hedges: status.tries.hedges,
+            hedges_won: status.tries.hedges_won,
+            retry_budget_exhausted: status.tries.budget_exhausted,
+            admission_limit: status.admission.limit,
+            admission_refused: status.admission.refused,
+            membership: MembershipDocument::from(&status.membership),
+            panic: status.panic,
             circuit_breakers: status.workers.iter().map(BreakerDocument::from).collect(),
             workers: status.workers.iter().map(EndpointDocument::from).collect(),
             models: status.models.iter().map(|model| model.name.to_string()).collect(),
@@ -336,6 +435,8 @@ impl From<&EndpointStatus> for BreakerDocument {
             state: endpoint.breaker.state.name().to_owned(),
             failures: endpoint.breaker.failures,
             successes: endpoint.breaker.successes,
+            opened_by: endpoint.breaker.opened_by.map(|by| by.name().to_owned()),
+            trial_in_seconds: endpoint.breaker.trial_in.map(|time| time.as_secs_f64()),
         }
     }
 }
@@ -346,9 +447,13 @@ impl From<&EndpointStatus> for EndpointDocument {
             node: endpoint.id.to_string(),
             address: endpoint.address.clone(),
             node_id: endpoint.node_id.as_ref().map(ToString::to_string),
+            process: endpoint.process.map(|process| format!("{process:016x}")),
             weight: endpoint.weight,
+            draining: endpoint.draining,
             reachable: endpoint.reachable,
             last_probe_error: endpoint.last_probe_error.clone(),
+            ejected: endpoint.ejected.as_ref().map(EjectedDocument::from),
+            ejections: endpoint.ejections,
             requests: endpoint.requests,
             failures: endpoint.failures,
             in_flight: endpoint.in_flight,

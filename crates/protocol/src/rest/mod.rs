@@ -1,6 +1,7 @@
 //! REST: the plain `/infer` form, Open Inference Protocol v2, and the documents that tell a
 //! node's state.
 
+pub mod admin;
 mod body;
 mod coding;
 mod config;

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::{CONNECTION, HOST};
-use http::{HeaderMap, Request, Version};
+use http::{HeaderMap, HeaderValue, Request, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,20 +22,28 @@ const FIELDS_MAX: usize = 100;
 pub(super) async fn serve(stream: ClientStream, serving: &Serving) {
     let state = stream.state();
     let is_answering = AtomicBool::new(false);
+    // To look whether it has changed costs a request next to nothing.
+    let mut leaving = serving.stages.leaving.clone();
+    let was_leaving = *leaving.borrow_and_update();
     let answer = service_fn(|request: Request<Incoming>| {
         is_answering.store(true, Ordering::Relaxed);
-        let (is_answering, state) = (&is_answering, &state);
+        let (is_answering, state, leaving) = (&is_answering, &state, &leaving);
         async move {
-            let answer = if !names_one_host(request.version(), request.headers()) {
+            let mut answer = if !names_one_host(request.version(), request.headers()) {
                 rest::refuse("expected one Host field")
             } else if grpc::is_path(request.uri().path()) {
                 grpc::refuse_http1()
             } else {
-                rest::answer(&*serving.node, &serving.config, request).await
+                rest::answer(&*serving.node, serving.admin.as_deref(), &serving.config, request)
+                    .await
             };
             is_answering.store(false, Ordering::Relaxed);
             if answer.headers().contains_key(CONNECTION) {
                 state.expect_more();
+            } else if was_leaving || leaving.has_changed().unwrap_or(true) {
+                // What a client sends after an answer may meet the end of the connection. So it
+                // is told as long as there is time to go elsewhere.
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(answer)
         }
@@ -50,7 +58,7 @@ pub(super) async fn serve(stream: ClientStream, serving: &Serving) {
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
-        () = told_to_close(serving.closing.clone()) => {
+        () = told_to_close(serving.stages.closing.clone()) => {
             connection.as_mut().graceful_shutdown();
             if !is_answering.load(Ordering::Relaxed) && !state.is_blocked() {
                 // Nothing was asked that is not answered. Without this, a client in the middle

@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::watch;
 use tracing::debug;
 
 use super::{HEAD_SIZE_MAX, Serving, told_to_close};
@@ -91,7 +92,8 @@ pub(super) async fn serve(stream: ClientStream, serving: &Arc<Serving>) {
         let ended = tokio::select! {
             biased;
             ended = connection.as_mut() => Some(ended),
-            () = told_to_close(serving.closing.clone()) => None,
+            () = told_to_leave(serving.stages.leaving.clone()) => None,
+            () = told_to_close(serving.stages.closing.clone()) => None,
             () = quiet_for(serving.config.header_timeout, &streams, &state) => None,
             () = state.flooding() => None,
         };
@@ -120,10 +122,21 @@ async fn answer(serving: &Arc<Serving>, request: Request<Incoming>) -> Response<
     if grpc::is_grpc(request.headers()) {
         return serving.grpc.answer(request).await.map(AnswerBody::grpc);
     }
-    let mut answer = rest::answer(&*serving.node, &serving.config, request).await;
+    let mut answer =
+        rest::answer(&*serving.node, serving.admin.as_deref(), &serving.config, request).await;
     // Says how HTTP/1.1 is to go on; here a request that was not read to its end is reset.
     answer.headers_mut().remove(CONNECTION);
     answer.map(AnswerBody::rest)
+}
+
+/// Completes when the server is ordered to stop. A client that connects after that may have
+/// nowhere else to go: it is served until the server closes.
+async fn told_to_leave(mut leaving: watch::Receiver<bool>) {
+    if *leaving.borrow_and_update() {
+        return std::future::pending().await;
+    }
+    // It never fails: the other end outlives all connections.
+    let _ = leaving.changed().await;
 }
 
 /// Completes when the connection has carried nothing for `time`, or little longer: no request

@@ -6,6 +6,7 @@ mod http2;
 
 use std::sync::Arc;
 
+use inferring_types::NodeAdmin;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -19,8 +20,18 @@ const HEAD_SIZE_MAX: u32 = 16 * 1024;
 /// What all connections of a server have in common.
 pub(crate) struct Serving {
     pub(crate) node: Arc<dyn Node>,
+    /// Where operators are listened to.
+    pub(crate) admin: Option<Arc<dyn NodeAdmin>>,
     pub(crate) config: ServerConfig,
     pub(crate) grpc: grpc::Services,
+    pub(crate) stages: Stages,
+}
+
+/// How far the server is on its way to its end. Both begin as false.
+#[derive(Clone)]
+pub(crate) struct Stages {
+    /// Becomes true with the order to stop: clients are told to ask elsewhere.
+    pub(crate) leaving: watch::Receiver<bool>,
     /// Becomes true when connections are to end after the request they are at.
     pub(crate) closing: watch::Receiver<bool>,
 }
@@ -28,11 +39,12 @@ pub(crate) struct Serving {
 impl Serving {
     pub(crate) fn new(
         node: Arc<dyn Node>,
+        admin: Option<Arc<dyn NodeAdmin>>,
         config: ServerConfig,
-        closing: watch::Receiver<bool>,
+        stages: Stages,
     ) -> Self {
-        let grpc = grpc::Services::new(&node, &config, &closing);
-        Self { node, config, grpc, closing }
+        let grpc = grpc::Services::new(&node, &config, &stages.closing);
+        Self { node, admin, config, grpc, stages }
     }
 }
 
@@ -50,7 +62,7 @@ pub(crate) async fn serve(stream: TcpStream, serving: &Arc<Serving>) {
             Ok(Ok(is_http2)) => is_http2,
             Ok(Err(_)) | Err(_) => return,
         },
-        () = told_to_close(serving.closing.clone()) => return,
+        () = told_to_close(serving.stages.closing.clone()) => return,
     };
     if is_http2 {
         http2::serve(stream, serving).await;

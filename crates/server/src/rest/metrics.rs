@@ -10,7 +10,7 @@ use http::Response;
 use inferring_protocol::rest::Chunks;
 use inferring_types::{
     BatchStatus, BreakerState, CostCurve, CostPoint, EndpointStatus, GatewayStatus, IndexEntry,
-    ModelState, ModelStatistics, ModelVersion, NodeStatus, ServiceError, WorkerStatus,
+    ModelState, ModelStatistics, ModelVersion, NodeStatus, ServiceError, TryStatus, WorkerStatus,
 };
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -248,10 +248,48 @@ fn loads(out: &mut Families<'_>, status: &WorkerStatus, index: &[IndexEntry]) ->
 
 fn gateway(out: &mut Families<'_>, status: &GatewayStatus) -> fmt::Result {
     out.requests(status.requests, status.errors, status.in_flight)?;
+    out.counter("inferring_failovers", "Tries after one that failed", alone(status.failovers))?;
     out.counter(
-        "inferring_failovers",
-        "Tries beyond each request's first",
-        alone(status.failovers),
+        "inferring_retries",
+        "Tries after one that failed that drew on the budget of retries",
+        alone(status.tries.retries),
+    )?;
+    let TryStatus { hedges, hedges_won, .. } = status.tries;
+    out.counter(
+        "inferring_hedges",
+        "Tries beside one that took long, by whether they answered first",
+        [("won", hedges_won), ("lost", hedges.saturating_sub(hedges_won))]
+            .map(|(result, count)| (vec![("result", result)], count)),
+    )?;
+    out.counter(
+        "inferring_retry_budget_exhausted",
+        "Requests not tried again, or not hedged when it was time, for want of budget",
+        alone(status.tries.budget_exhausted),
+    )?;
+    out.counter(
+        "inferring_admission_refused",
+        "Requests refused because as many were in flight as workers can do in time",
+        alone(status.admission.refused),
+    )?;
+    out.gauge(
+        "inferring_admission_limit",
+        "Requests that may be in flight at present",
+        alone(status.admission.limit as f64),
+    )?;
+    out.gauge(
+        "inferring_membership_version",
+        "Lists of workers that were in force since the start",
+        alone(status.membership.version as f64),
+    )?;
+    out.counter(
+        "inferring_membership_failures",
+        "Lists of workers that could not be read or taken over",
+        alone(status.membership.failures),
+    )?;
+    out.gauge(
+        "inferring_membership_stale",
+        "1 where the newest list of workers is not in force, as it cannot be",
+        alone(f64::from(u8::from(status.membership.error.is_some()))),
     )?;
     let workers = || status.workers.iter();
     let counts = |value: fn(&EndpointStatus) -> u64| {
@@ -277,6 +315,11 @@ fn gateway(out: &mut Families<'_>, status: &GatewayStatus) -> fmt::Result {
         gauges(|w| f64::from(u8::from(w.reachable))),
     )?;
     out.gauge(
+        "inferring_worker_draining",
+        "1 where the worker gets no new requests, by an operator's or a list's word",
+        gauges(|w| f64::from(u8::from(w.draining))),
+    )?;
+    out.gauge(
         "inferring_circuit_breaker_state",
         "0 where traffic flows, 1 where trials are let through, 2 where none is",
         gauges(|w| match w.breaker.state {
@@ -284,6 +327,21 @@ fn gateway(out: &mut Families<'_>, status: &GatewayStatus) -> fmt::Result {
             BreakerState::HalfOpen => 1.0,
             BreakerState::Open => 2.0,
         }),
+    )?;
+    out.gauge(
+        "inferring_worker_ejected",
+        "1 where the worker is left alone, as it does far worse than the others",
+        gauges(|w| f64::from(u8::from(w.ejected.is_some()))),
+    )?;
+    out.counter(
+        "inferring_worker_ejections",
+        "How often the worker was left alone, as it did far worse than the others",
+        counts(|w| w.ejections),
+    )?;
+    out.gauge(
+        "inferring_gateway_panic",
+        "1 where so few workers are well that all that are there are asked",
+        alone(f64::from(u8::from(status.panic))),
     )
 }
 
@@ -293,8 +351,9 @@ mod tests {
     use std::time::Duration;
 
     use inferring_types::{
-        BackendStatus, Batching, BreakerStatus, CacheStatus, ContentDigest, DeviceStatus,
-        LoadStatus, ModelMetadata, ModelStatus,
+        AdmissionStatus, Allotment, BackendStatus, Batching, BreakerStatus, CacheStatus,
+        ContentDigest, DeviceStatus, EjectedStatus, EjectionReason, LoadStatus, MembershipStatus,
+        ModelMetadata, ModelStatus,
     };
 
     use super::*;
@@ -387,13 +446,25 @@ mod tests {
             id: "worker_1".into(),
             address: "in process".into(),
             node_id: None,
+            process: None,
             weight: 1.0,
+            draining: false,
             reachable: true,
             last_probe_error: None,
-            breaker: BreakerStatus { state: BreakerState::Open, failures: 5, successes: 0 },
+            breaker: BreakerStatus {
+                state: BreakerState::Open,
+                failures: 5,
+                ..BreakerStatus::CLOSED
+            },
+            ejected: Some(EjectedStatus {
+                reason: EjectionReason::Slow { factor: 50.0 },
+                returns_in: Duration::from_secs(30),
+            }),
+            ejections: 3,
             requests: 9,
             failures: 5,
             in_flight: 0,
+            allotment: Allotment::default(),
             share: 1.0,
         };
         let status = GatewayStatus {
@@ -403,15 +474,29 @@ mod tests {
             in_flight: 0,
             errors: 0,
             failovers: 5,
+            tries: TryStatus { retries: 4, hedges: 3, hedges_won: 2, budget_exhausted: 6 },
+            admission: AdmissionStatus { limit: 512, refused: 7 },
+            membership: MembershipStatus::default(),
+            panic: true,
+            hot_keys: 0,
             workers: vec![worker],
             models: Vec::new(),
         };
         let lines = lines(Snapshot::Gateway(Box::new(status)));
         for expected in [
             "inferring_failovers_total 5",
+            "inferring_retries_total 4",
+            "inferring_hedges_total{result=\"won\"} 2",
+            "inferring_hedges_total{result=\"lost\"} 1",
+            "inferring_retry_budget_exhausted_total 6",
+            "inferring_admission_refused_total 7",
+            "inferring_admission_limit 512.0",
             "inferring_worker_failures_total{worker=\"worker_1\"} 5",
             "inferring_worker_reachable{worker=\"worker_1\"} 1.0",
             "inferring_circuit_breaker_state{worker=\"worker_1\"} 2.0",
+            "inferring_worker_ejected{worker=\"worker_1\"} 1.0",
+            "inferring_worker_ejections_total{worker=\"worker_1\"} 3",
+            "inferring_gateway_panic 1.0",
         ] {
             assert!(lines.iter().any(|line| line == expected), "{expected}: {lines:#?}");
         }

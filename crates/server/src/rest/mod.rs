@@ -1,5 +1,6 @@
 //! Answers HTTP requests.
 
+mod admin;
 mod body;
 mod infer;
 mod metrics;
@@ -19,7 +20,7 @@ use hyper::body::{Body, Incoming};
 use inferring_protocol::rest::documents::ErrorDocument;
 use inferring_protocol::rest::{Chunks, Coding, UnknownCoding, collect, headers};
 use inferring_protocol::status::{http_status, retry_after_seconds};
-use inferring_types::{Blame, ErrorKind, RequestId, ServiceError};
+use inferring_types::{Blame, ErrorKind, NodeAdmin, RequestId, ServiceError};
 use serde::Serialize;
 use tracing::{debug, warn};
 
@@ -27,15 +28,16 @@ use crate::Node;
 use crate::config::ServerConfig;
 use route::{Route, RouteError};
 
-/// Answers one request. Every failure is an answer too. An answer that was made without reading
+/// Answers one request; an operator's, where there is an `admin`. Every failure is an answer too. An answer that was made without reading
 /// the request to its end says that the connection is to be closed.
 pub(crate) async fn answer(
     node: &dyn Node,
+    admin: Option<&dyn NodeAdmin>,
     config: &ServerConfig,
     request: Request<Incoming>,
 ) -> Response<Chunks> {
     let (head, mut body) = request.into_parts();
-    let mut response = answer_to(node, config, &head, &mut body).await;
+    let mut response = answer_to(node, admin, config, &head, &mut body).await;
     if !body.is_end_stream() && !ends_soon(&mut body).await {
         // What remains would be taken for the next request.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -60,13 +62,22 @@ async fn ends_soon(body: &mut Incoming) -> bool {
 
 async fn answer_to(
     node: &dyn Node,
+    admin: Option<&dyn NodeAdmin>,
     config: &ServerConfig,
     head: &Parts,
     body: &mut Incoming,
 ) -> Response<Chunks> {
+    if let Some(admin) = admin
+        && let Some(route) = admin::find(head.uri.path())
+    {
+        return match route::check_method(&head.method, route.allowed()) {
+            Ok(()) => admin::answer(node, admin, config, route, head, body).await,
+            Err(error) => not_routed(head, error, true),
+        };
+    }
     let route = match route::find(&head.method, head.uri.path()) {
         Ok(route) => route,
-        Err(error) => return not_routed(head, error),
+        Err(error) => return not_routed(head, error, admin.is_some()),
     };
     if let Err(unknown) = Coding::of(&head.headers) {
         return unknown_coding(&unknown);
@@ -104,11 +115,12 @@ async fn answer_to(
     }
 }
 
-fn not_routed(head: &Parts, error: RouteError) -> Response<Chunks> {
+fn not_routed(head: &Parts, error: RouteError, is_admin: bool) -> Response<Chunks> {
     match error {
         RouteError::UnknownPath => {
             let path = Shortened(head.uri.path());
-            let known = route::PATHS.join(", ");
+            let admin = if is_admin { &admin::PATHS[..] } else { &[] };
+            let known = [&route::PATHS[..], admin].concat().join(", ");
             let message = format!("no such path: {path}; there are {known}");
             error_response(&ServiceError::not_found(message), None)
         }

@@ -92,10 +92,15 @@ pub(super) fn find<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, Rout
         Route::Unsupported(_) => ANY,
         _ => GET,
     };
+    check_method(method, allowed).map(|()| route)
+}
+
+/// Whether a method is one of those that are allowed; where it only asks for them, it is not.
+pub(super) fn check_method(method: &Method, allowed: &'static str) -> Result<(), RouteError> {
     if method == Method::OPTIONS {
         Err(RouteError::AskedMethods { allowed })
     } else if allowed.split(", ").any(|name| name == method.as_str()) {
-        Ok(route)
+        Ok(())
     } else {
         Err(RouteError::WrongMethod { allowed })
     }
@@ -198,7 +203,7 @@ fn asked<'a>(model: &'a str, version: Option<&'a str>) -> Option<Asked<'a>> {
 }
 
 /// A segment with its percent-encoded bytes decoded; `None` where that makes no text.
-fn decoded(segment: &str) -> Option<Cow<'_, str>> {
+pub(super) fn decoded(segment: &str) -> Option<Cow<'_, str>> {
     if !segment.contains('%') {
         return Some(Cow::Borrowed(segment));
     }

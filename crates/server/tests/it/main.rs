@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod account;
+mod admin;
 mod connections;
 mod drain;
 mod fixture;

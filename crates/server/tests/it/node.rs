@@ -11,9 +11,9 @@ use inferring_types::{
     BackendStatus, BatchStatus, Batching, BoxFuture, CacheOutcome, CacheStatus, ContentDigest,
     DataType, DeviceStatus, Dimension, IndexEntry, InferRequest, InferResponse, InferenceService,
     LoadRequest, ModelCatalog, ModelConfig, ModelMetadata, ModelName, ModelRepository,
-    ModelSelector, ModelState, ModelStatistics, ModelStatus, ModelVersion, NodeStatus, RouteReason,
-    Routed, Served, ServiceError, ShapeSpec, StatusSource, TensorSpec, VersionPolicy, WorkerLoad,
-    WorkerStatus,
+    ModelSelector, ModelState, ModelStatistics, ModelStatus, ModelVersion, NodeAdmin, NodeStatus,
+    RouteReason, Routed, Served, ServiceError, ShapeSpec, StatusSource, TensorSpec, VersionPolicy,
+    WorkerLoad, WorkerStatus,
 };
 
 /// The first value of a request that is answered only when the test says so.
@@ -203,6 +203,12 @@ impl StatusSource for EchoNode {
             resident_memory_bytes: None,
         };
         Box::pin(async { Ok(NodeStatus::Worker(Box::new(status))) })
+    }
+}
+
+impl NodeAdmin for EchoNode {
+    fn set_draining(&self, draining: bool) {
+        self.is_ready.store(!draining, Ordering::SeqCst);
     }
 }
 

@@ -12,8 +12,8 @@ use inferring_backend::Backend;
 use inferring_repository::Repository;
 use inferring_types::{
     BackendStatus, BatchStatus, BoxFuture, Gauge, InferRequest, InferResponse, InferenceService,
-    ModelMetadata, ModelSelector, NamedTensor, NodeStatus, Served, ServiceError, StatusSource,
-    TensorName, WorkerId, WorkerStatus,
+    ModelMetadata, ModelSelector, NamedTensor, NodeAdmin, NodeStatus, Served, ServiceError,
+    StatusSource, TensorName, WorkerId, WorkerStatus,
 };
 
 use crate::batcher::Order;
@@ -86,7 +86,7 @@ impl Worker {
     /// Says so in health checks from now on, so that gateways send nothing more. What comes
     /// all the same is still answered.
     pub fn start_draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.set_draining(true);
     }
 
     /// Finishes a load that is under way, runs what is queued and ends the instances; later
@@ -225,6 +225,12 @@ impl InferenceService for Worker {
 impl StatusSource for Worker {
     fn status(&self) -> BoxFuture<'_, Result<NodeStatus, ServiceError>> {
         Box::pin(async { Ok(NodeStatus::Worker(Box::new(self.snapshot()))) })
+    }
+}
+
+impl NodeAdmin for Worker {
+    fn set_draining(&self, draining: bool) {
+        self.draining.store(draining, Ordering::Relaxed);
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
     let mut checks = vec![gateway(&facts.gateway)];
     if let Ok(state) = &facts.gateway.state {
         checks.extend(breakers(state, &facts.configuration));
+        checks.extend(state.stats.workers.iter().filter_map(ejected));
     }
     checks.extend(workers(&facts.workers));
     checks.extend(agreement(facts));
@@ -86,19 +87,19 @@ fn breaker(
     worker: Option<&EndpointDocument>,
     configuration: &Configuration,
 ) -> Check {
-    let BreakerDocument { node, state, failures, successes } = breaker;
+    let BreakerDocument { node, state, successes, .. } = breaker;
     let probe_error = worker.filter(|worker| !worker.reachable);
     let probe_error = probe_error.map(|worker| {
         let error = worker.last_probe_error.as_deref().unwrap_or("it was not reached yet");
         format!("; its probe fails: {error}")
     });
-    let reason = format!(
-        "{state} after {failures} failures in a row{}",
-        probe_error.as_deref().unwrap_or("")
-    );
+    let opened_by = match &breaker.opened_by {
+        Some(cause) => format!("opened by {cause}"),
+        None => format!("after {} failures in a row", breaker.failures),
+    };
+    let reason = format!("{state}, {opened_by}{}", probe_error.as_deref().unwrap_or(""));
     // The gateway does not tell its own settings.
     let needed = configuration.breaker.successes_to_close;
-    let wait = configuration.breaker.open_timeout;
     let interval = configuration.probe.interval;
     let next_step = if probe_error.is_some() {
         format!(
@@ -108,12 +109,28 @@ fn breaker(
     } else if *state == BreakerState::HalfOpen.name() {
         format!("it heals by itself: {successes} of {needed} trial requests have succeeded")
     } else {
+        let wait = match breaker.trial_in_seconds {
+            Some(seconds) => format!("in {seconds:.0} s"),
+            None => "when its time-out is over".to_owned(),
+        };
         format!(
-            "it heals by itself: {wait:?} after it opened (by these settings), trial requests go \
-             through, and {needed} that succeed close it; the worker's log tells why it failed"
+            "it heals by itself: {wait} trial requests go through, and {needed} that succeed close \
+             it; the worker's log tells why it failed"
         )
     };
     Kind::Breaker.of(node).warn(reason, next_step)
+}
+
+/// Tells of a worker that the gateway leaves alone for a while, if it does.
+fn ejected(worker: &EndpointDocument) -> Option<Check> {
+    let ejected = worker.ejected.as_ref()?;
+    let reason = format!("left alone: {} (for the {}. time)", ejected.reason, worker.ejections);
+    let next_step = format!(
+        "see what ails its machine; it is asked again in {:.0} s, and left alone for longer if it \
+         does no better",
+        ejected.returns_in_seconds,
+    );
+    Some(Kind::Breaker.of(&worker.node).warn(reason, next_step))
 }
 
 fn workers(workers: &Workers) -> Vec<Check> {

@@ -11,7 +11,7 @@ use inferring_backend::Backend;
 use inferring_backend::ort::{Device, OrtBackend, OrtConfig, StartError};
 use inferring_protocol::rest::ModelDocument;
 use inferring_protocol::rest::documents::{GatewayStats, WorkerHealth};
-use inferring_types::{ModelMetadata, ServiceError, WorkerStatus};
+use inferring_types::{ModelMetadata, ServiceError, WorkerSpec, WorkerStatus};
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
@@ -21,7 +21,6 @@ use super::facts::{
 };
 use super::system::{Listener, System, is_local, listener_at};
 use super::trial::{self, Trial};
-use crate::commands::gateway::WorkerPlace;
 use crate::common::Common;
 use crate::config::{self, Config, Overrides};
 use crate::http::{Address, get};
@@ -72,8 +71,8 @@ impl Settings {
         let gateway =
             Address::of_listener(&config.listen.gateway).context("setting `listen.gateway`")?;
         let place = |text: &String| {
-            let place = WorkerPlace::parse(text)?;
-            Ok((place.address.parse()?, Some(place.id.to_owned())))
+            let place: WorkerSpec = text.parse()?;
+            Ok((place.address.parse()?, Some(place.id.to_string())))
         };
         let workers = config.workers.iter().map(place).collect::<anyhow::Result<_>>();
         let configuration = Configuration {

@@ -7,7 +7,9 @@ use http::StatusCode;
 use inferring_backend::ort::library::LibraryError;
 use inferring_backend::ort::{Device, StartError};
 use inferring_gateway::{BreakerSettings, ProbeConfig};
-use inferring_protocol::rest::documents::{BreakerDocument, EndpointDocument, GatewayStats};
+use inferring_protocol::rest::documents::{
+    BreakerDocument, EjectedDocument, EndpointDocument, GatewayStats, MembershipDocument,
+};
 use inferring_types::{
     BackendStatus, BatchStatus, Batching, CacheOutcome, CacheStatus, ContentDigest, DataType,
     DeviceStatus, Dimension, InferResponse, ModelMetadata, ModelStatus, ModelVersion, NamedTensor,
@@ -87,7 +89,7 @@ fn everything_not_in_order_comes_with_a_next_step() {
 #[test]
 fn a_breaker_that_is_not_closed_tells_why_and_when_it_heals() {
     for (state, successes, reachable, reason, next_step) in [
-        ("OPEN", 0, true, "OPEN after 5 failures in a row", "30s after it opened"),
+        ("OPEN", 0, true, "OPEN, opened by failures in a row", "in 17 s trial requests go through"),
         (
             "OPEN",
             0,
@@ -103,6 +105,8 @@ fn a_breaker_that_is_not_closed_tells_why_and_when_it_heals() {
         }
         let breaker = &mut gateway(&mut facts).stats.circuit_breakers[1];
         (breaker.state, breaker.failures, breaker.successes) = (state.to_owned(), 5, successes);
+        breaker.opened_by = Some("failures in a row".to_owned());
+        breaker.trial_in_seconds = (state == "OPEN").then_some(17.2);
         let checks = judge(&facts);
         let check = find(&checks, Kind::Breaker, Some("worker_2"));
         assert_eq!(check.verdict, Verdict::Warn);
@@ -110,6 +114,23 @@ fn a_breaker_that_is_not_closed_tells_why_and_when_it_heals() {
         assert!(check.next_step.as_ref().unwrap().contains(next_step), "{check:?}");
         assert!(Report::new(checks).is_healthy(), "a breaker that does its work is no failure");
     }
+}
+
+#[test]
+fn a_worker_that_is_left_alone_is_told_of_and_no_failure() {
+    let mut facts = in_order();
+    let worker = &mut gateway(&mut facts).stats.workers[1];
+    worker.ejections = 2;
+    worker.ejected = Some(EjectedDocument {
+        reason: "it takes 90 times as long as others".to_owned(),
+        returns_in_seconds: 41.7,
+    });
+    let checks = judge(&facts);
+    let check = find(&checks, Kind::Breaker, Some("worker_2"));
+    assert_eq!(check.verdict, Verdict::Warn);
+    assert!(check.reason.contains("90 times as long as others (for the 2. time)"), "{check:?}");
+    assert!(check.next_step.as_ref().unwrap().contains("again in 42 s"), "{check:?}");
+    assert!(Report::new(checks).is_healthy());
 }
 
 #[test]
@@ -323,6 +344,14 @@ fn in_order() -> Facts {
             in_flight: 0,
             errors: 1,
             failovers: 0,
+            retries: 0,
+            hedges: 0,
+            hedges_won: 0,
+            retry_budget_exhausted: 0,
+            admission_limit: 2048,
+            admission_refused: 0,
+            membership: MembershipDocument::default(),
+            panic: false,
             circuit_breakers: ports.clone().map(closed_breaker).collect(),
             workers: ports.map(endpoint).collect(),
             models: vec!["iris".to_owned()],
@@ -497,6 +526,8 @@ fn closed_breaker(number: u32) -> BreakerDocument {
         state: "CLOSED".to_owned(),
         failures: 0,
         successes: 0,
+        opened_by: None,
+        trial_in_seconds: None,
     }
 }
 
@@ -505,9 +536,13 @@ fn endpoint(number: u32) -> EndpointDocument {
         node: format!("worker_{number}"),
         address: format!("127.0.0.1:{}", 8000 + number),
         node_id: Some(format!("worker_{number}")),
+        process: Some(format!("{number:016x}")),
         weight: 1.0,
+        draining: false,
         reachable: true,
         last_probe_error: None,
+        ejected: None,
+        ejections: 0,
         requests: 4,
         failures: 0,
         in_flight: 0,

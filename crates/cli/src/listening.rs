@@ -1,0 +1,81 @@
+//! Where a node listens: for its clients, and for its operators.
+
+use std::io::Write;
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use inferring_server::Server;
+use tracing::warn;
+
+use crate::config::{Config, Overrides};
+
+/// What the serving commands understand about where they listen.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ListenFlags {
+    /// Where to listen; port 0 takes any free port.
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Where to listen besides, for clients that expect gRPC on a port of its own. Both ports
+    /// answer gRPC and REST.
+    #[arg(long, value_name = "HOST:PORT")]
+    grpc_listen: Option<String>,
+    /// Where to listen for operators, who may drain this node, change a gateway's workers and
+    /// load models: on this machine's loopback, such as 127.0.0.1:8009. Nowhere by default.
+    #[arg(long, value_name = "HOST:PORT")]
+    admin_listen: Option<String>,
+}
+
+impl ListenFlags {
+    /// Adds what was given to the settings of the command line; `listen` is of this key.
+    pub(crate) fn over(self, settings: Overrides, listen: &'static str) -> Overrides {
+        settings
+            .with(listen, self.listen)
+            .with("listen.grpc", self.grpc_listen)
+            .with("listen.admin", self.admin_listen)
+    }
+}
+
+/// Bound addresses.
+pub(crate) struct Listeners {
+    pub(crate) clients: Server,
+    pub(crate) operators: Option<Server>,
+}
+
+impl Listeners {
+    /// Binds where to listen, and where to listen besides.
+    pub(crate) fn bind(address: &str, config: &Config) -> anyhow::Result<Self> {
+        let mut clients = Server::bind(address)?;
+        if let Some(address) = &config.listen.grpc {
+            clients = clients.and_bind(address)?;
+        }
+        let operators = config.listen.admin.as_deref().map(Server::bind).transpose();
+        let operators = operators.context("setting `listen.admin`")?;
+        if let Some(address) = operators.as_ref().map(Server::local_addr)
+            && !address.ip().is_loopback()
+        {
+            let what = "whoever reaches the admin listener may change this node";
+            warn!(%address, "{what}: it asks for no password");
+        }
+        Ok(Self { clients, operators })
+    }
+
+    /// The address for clients that is told first.
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.clients.local_addr()
+    }
+
+    /// Writes the line for which scripts wait.
+    pub(crate) fn announce(&self, what: &str, detail: &str) {
+        let mut out = std::io::stdout().lock();
+        // Nobody may be reading; that is no reason to stop.
+        let _ = write!(out, "{what} ready on http://{} {detail}", self.local_addr());
+        for address in self.clients.further_addrs() {
+            let _ = write!(out, ", also on http://{address}");
+        }
+        if let Some(operators) = &self.operators {
+            let _ = write!(out, ", admin on http://{}", operators.local_addr());
+        }
+        let _ = writeln!(out);
+        let _ = out.flush();
+    }
+}

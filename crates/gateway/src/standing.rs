@@ -1,0 +1,134 @@
+//! How a worker stands with its gateway: whether it may be asked, and what else is kept of how
+//! well it does.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use inferring_policy::ejection::ModelTimes;
+use inferring_policy::{CircuitBreaker, Ejection, EjectionConfig, Health, Loss};
+use inferring_types::{BreakerState, CacheOutcome, EjectedStatus, InferResponse};
+use parking_lot::Mutex;
+
+/// How a worker stands with its gateway, the reason that weighs most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is asked.
+    Well,
+    /// Its breaker is half-open and has a trial to give.
+    Recovering,
+    /// Its breaker lets nothing through.
+    Tripped,
+    /// It does far worse than the others.
+    Ejected,
+    /// It is there, and answers its health checks badly.
+    Unwell,
+    /// Nobody is there, or nobody was heard of yet.
+    Absent,
+    /// It gets no new requests: an operator, a list or it itself says so.
+    Draining,
+}
+
+impl Standing {
+    /// Whether nothing speaks against it.
+    pub(crate) fn is_healthy(self) -> bool {
+        self == Self::Well
+    }
+
+    /// Whether it may be asked.
+    pub(crate) fn may_be_asked(self) -> bool {
+        matches!(self, Self::Well | Self::Recovering)
+    }
+
+    /// Whether it may be asked when most workers are not well.
+    ///
+    /// Panic sets aside judgements about how well a worker does. That nobody is there is no
+    /// judgement: a request sent there would only be lost, and a probe finds out each second
+    /// whether it is still so.
+    pub(crate) fn may_be_asked_in_panic(self) -> bool {
+        !matches!(self, Self::Absent | Self::Draining)
+    }
+
+    /// Of what its probes, its ejections and its breaker say.
+    pub(crate) fn of(
+        health: &Health,
+        ejector: &Ejector,
+        breaker: &CircuitBreaker,
+        now: Instant,
+    ) -> Self {
+        match health.loss() {
+            None if health.is_reachable() => {}
+            Some(Loss::Declined) => return Self::Draining,
+            Some(Loss::Unwell) => return Self::Unwell,
+            None | Some(Loss::Gone | Loss::Silent) => return Self::Absent,
+        }
+        if ejector.is_ejected(now) {
+            return Self::Ejected;
+        }
+        match breaker.status(now).state {
+            BreakerState::Closed => Self::Well,
+            _ if breaker.is_available(now) => Self::Recovering,
+            _ => Self::Tripped,
+        }
+    }
+}
+
+/// The ejections of one worker, and the answer times that are compared for them.
+pub(crate) struct Ejector {
+    pub(crate) ejection: Mutex<Ejection>,
+    pub(crate) times: Mutex<ModelTimes>,
+    epoch: Instant,
+    /// Nanoseconds after the epoch until which it is ejected; so that each request finds out
+    /// without a lock.
+    until: AtomicU64,
+}
+
+impl Ejector {
+    pub(crate) fn new(config: &EjectionConfig, seed: u64, now: Instant) -> Self {
+        Self {
+            ejection: Mutex::new(Ejection::new(config, seed)),
+            times: Mutex::new(ModelTimes::new(now)),
+            epoch: now,
+            until: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn is_ejected(&self, now: Instant) -> bool {
+        let now = now.saturating_duration_since(self.epoch).as_nanos();
+        now < u128::from(self.until.load(Ordering::Relaxed))
+    }
+
+    /// Why it is ejected and for how much longer, and how often it was.
+    pub(crate) fn status(&self, now: Instant) -> (Option<EjectedStatus>, u64) {
+        let ejection = self.ejection.lock();
+        (ejection.status(now), ejection.count())
+    }
+
+    /// It is ejected from `now` on for this time.
+    pub(crate) fn begins(&self, time: Duration, now: Instant) {
+        let until = now.saturating_duration_since(self.epoch).saturating_add(time);
+        self.until.store(u64::try_from(until.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        *self.times.lock() = ModelTimes::new(now);
+    }
+
+    /// There is a new process in its place.
+    pub(crate) fn restarted(&self, now: Instant) {
+        self.ejection.lock().restarted(now);
+        self.until.store(0, Ordering::Relaxed);
+        *self.times.lock() = ModelTimes::new(now);
+    }
+
+    /// An answer came after `took`. What it waited in the worker's queue is taken off, as a long
+    /// queue is the load's doing; answers that were not computed say nothing.
+    pub(crate) fn answered(&self, response: &InferResponse, took: Duration, now: Instant) {
+        if response.served.cache == CacheOutcome::Computed {
+            let time = took.saturating_sub(response.served.queue_time);
+            self.times.lock().observe((&response.model, &response.version), time, now);
+        }
+    }
+
+    /// A try was given up after `lasted`, for another worker's `response`. Without this a worker
+    /// that is outrun each time would never be seen to be slow.
+    pub(crate) fn outrun(&self, response: &InferResponse, lasted: Duration, now: Instant) {
+        self.times.lock().observe((&response.model, &response.version), lasted, now);
+    }
+}
