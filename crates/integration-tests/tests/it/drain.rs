@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::cluster;
 
 #[test]
-fn a_worker_that_is_told_to_stop_under_load_fails_no_request() {
+fn fault_32_a_worker_that_is_told_to_stop_under_load_fails_no_request() {
     let mut cluster =
         cluster().models([models::named("int64_scale"), models::named("slow")]).start();
     let address = cluster.gateway().address();
@@ -30,7 +30,7 @@ fn a_worker_that_is_told_to_stop_under_load_fails_no_request() {
 }
 
 #[test]
-fn a_gateway_that_is_told_to_stop_answers_what_it_has_accepted() {
+fn fault_32_a_gateway_that_is_told_to_stop_answers_what_it_has_accepted() {
     let mut cluster = cluster().models([models::named("slow")]).start();
     let address = cluster.gateway().address();
     let clients = std::thread::spawn(move || ask_together(address, SLOW_DOUBLE, 1..=40));
@@ -100,7 +100,7 @@ fn while_a_gateway_waits_for_others_to_learn_of_its_end_it_says_so_and_answers()
 }
 
 #[test]
-fn every_worker_in_turn_is_replaced_and_no_request_fails() {
+fn fault_33_every_worker_in_turn_is_replaced_and_no_request_fails() {
     let mut cluster = cluster().models([models::named("int64_scale")]).start();
     let load = Load::start(cluster.gateway().address(), 6, TRIPLE);
     for worker in 1..=3 {

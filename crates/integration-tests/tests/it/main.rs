@@ -22,6 +22,7 @@ mod rest;
 mod rolling_restart;
 mod routing;
 mod sequences;
+mod service_manager;
 mod several_models;
 mod single_flight;
 mod stalled_clients;

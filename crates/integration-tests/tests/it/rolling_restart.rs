@@ -1,15 +1,20 @@
 //! Everything is restarted under load, by the script that operators use, and no request fails.
 
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use inferring_integration_tests::client::Client;
 use inferring_integration_tests::cluster::Cluster;
 use inferring_integration_tests::load::Load;
 use inferring_integration_tests::models::{self, SLOW_DOUBLE, TRIPLE, repository};
 use inferring_integration_tests::ports::HeldPort;
+use inferring_integration_tests::process::Launch;
 use inferring_integration_tests::waiting::{LONG, wait_for, wait_until};
 use serde_json::Value;
 
@@ -130,4 +135,97 @@ fn a_worker_that_does_not_come_back_ends_the_roll_and_the_others_serve() {
     load.wait_for_more(20);
     load.finish().assert_none_failed();
     wait_until("two workers are left", LONG, || cluster.client().stats()["reachable_workers"] == 2);
+}
+
+/// What a balancer knows of two gateways: which of them says that it takes requests.
+struct Balancer {
+    gateways: [SocketAddr; 2],
+    ready: [AtomicBool; 2],
+    stopped: AtomicBool,
+}
+
+impl Balancer {
+    fn start(gateways: [SocketAddr; 2]) -> (Arc<Self>, JoinHandle<()>) {
+        let ready = [true, true].map(AtomicBool::new);
+        let balancer = Arc::new(Self { gateways, ready, stopped: AtomicBool::new(false) });
+        let asking = balancer.clone();
+        let thread = std::thread::spawn(move || {
+            while !asking.stopped.load(Ordering::Relaxed) {
+                for (gateway, ready) in asking.gateways.iter().zip(&asking.ready) {
+                    let health = Client::new(*gateway).send("GET", "/v2/health/ready", &[], b"");
+                    let is_ready = health.is_ok_and(|answer| answer.status == 200);
+                    ready.store(is_ready, Ordering::Relaxed);
+                }
+            }
+        });
+        (balancer, thread)
+    }
+
+    /// One of those that take requests, in turn.
+    fn choose(&self, turn: u64) -> usize {
+        let preferred = usize::from(turn % 2 == 1);
+        if self.ready[preferred].load(Ordering::Relaxed) { preferred } else { 1 - preferred }
+    }
+}
+
+thread_local! {
+    /// A client keeps its connections to both gateways, as long as they let it.
+    static CLIENTS: RefCell<Vec<Client>> = const { RefCell::new(Vec::new()) };
+}
+
+fn ask(balancer: &Balancer, turn: u64) -> Result<String, String> {
+    CLIENTS.with_borrow_mut(|clients| {
+        if clients.is_empty() {
+            clients.extend(balancer.gateways.map(Client::new));
+        }
+        let client = &clients[balancer.choose(turn)];
+        let body = TRIPLE.body(turn).to_string();
+        let answer = client.send("POST", &TRIPLE.path(), &[], body.as_bytes());
+        TRIPLE.check(turn, &answer.map_err(|error| error.to_string())?)
+    })
+}
+
+#[test]
+fn fault_33_a_rolling_restart_of_everything_gateways_too_fails_no_request() {
+    let ports = [HeldPort::any(), HeldPort::any()];
+    let admins = [HeldPort::any(), HeldPort::any()];
+    let mut cluster = cluster().models([models::named("int64_scale")]).start();
+    let workers = (1..=3).map(|n| format!("worker_{n}={}", cluster.worker(n).address()));
+    let workers: Vec<_> = workers.collect();
+    let launches = ports.iter().zip(&admins).map(|(port, admin)| {
+        Launch::new(PROGRAM, ["gateway"])
+            .args(&workers)
+            .args(["--listen", &port.address().to_string()])
+            .args(["--admin-listen", &admin.address().to_string()])
+            .set(["server.drain_delay=2s"])
+    });
+    let launches: Vec<_> = launches.collect();
+    let mut gateways: Vec<_> = launches.iter().map(Launch::start).collect();
+    let addresses = [0, 1].map(|n| gateways[n].address());
+    let (balancer, asking) = Balancer::start(addresses);
+    let balanced = balancer.clone();
+    let load = Load::asking(addresses[0], 6, move |_, turn| ask(&balanced, turn));
+    load.wait_for_more(100);
+
+    let rolling = Rolling::start(&[0, 1].map(|n| admins[n].address()), &[]);
+    rolling.restart(3, |id| replace(&mut cluster, id));
+    let output = rolling.end();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for n in 0..2 {
+        load.wait_for_more(100);
+        gateways[n].terminate();
+        let ended = gateways[n].wait_for_end(LONG);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        gateways[n] = launches[n].start();
+        wait_until("the balancer has found the gateway", LONG, || {
+            balancer.ready[n].load(Ordering::Relaxed)
+        });
+    }
+    load.wait_for_more(100);
+    load.finish().assert_none_failed();
+    balancer.stopped.store(true, Ordering::Relaxed);
+    asking.join().unwrap();
+    // Both have served, before and after.
+    let served = gateways.iter().map(|gateway| gateway.client().stats()["total_requests"].as_u64());
+    assert!(served.into_iter().all(|count| count > Some(0)));
 }
