@@ -54,7 +54,7 @@ fn an_equal_request_meets_its_equals_in_whatever_form_it_comes() {
 }
 
 #[test]
-fn an_input_that_differs_anywhere_is_another_question() {
+fn fault_29_an_input_that_differs_anywhere_is_another_question() {
     let cluster = cluster().models([models::named("uint8_sum")]).start();
     let client = cluster.client();
     let mut row = vec![0_u8; 4096];
@@ -75,7 +75,9 @@ fn an_input_that_differs_anywhere_is_another_question() {
 
 #[test]
 fn different_requests_spread_over_all_workers() {
-    let cluster = cluster().models([models::named("int64_scale")]).start();
+    // Each request is one try, wherever this machine makes one of them slow.
+    let cluster = cluster().models([models::named("int64_scale")]);
+    let cluster = cluster.gateway_setting("gateway.hedge.enabled=false").start();
     let client = cluster.client();
     let mut count_by_node = BTreeMap::<String, u32>::new();
     for n in 1..=600 {
@@ -99,7 +101,7 @@ fn different_requests_spread_over_all_workers() {
 }
 
 #[test]
-fn two_gateways_with_the_workers_in_another_order_agree() {
+fn fault_19_two_gateways_with_the_workers_in_another_order_agree() {
     let cluster = cluster().start();
     let places = (1..=3).rev().map(|n| format!("worker_{n}={}", cluster.worker(n).address()));
     let second = crate::serving("gateway").args(places).start();

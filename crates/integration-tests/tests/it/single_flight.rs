@@ -1,4 +1,5 @@
-//! Any number of equal requests at the same time are one run of the model.
+//! Any number of equal requests at the same time are one run of the model at each worker that they
+//! come to: at one, unless they are too many for it.
 
 use std::sync::{Arc, Barrier};
 
@@ -33,9 +34,12 @@ fn ask_a_thousand_times(cluster: &Cluster) -> Vec<Answer> {
     clients.into_iter().map(|client| client.join().unwrap()).collect()
 }
 
+/// A worker may have all that is in flight.
+const UNBOUNDED: &str = "gateway.load.bound=1000000";
+
 #[test]
-fn a_thousand_equal_requests_at_once_run_the_model_once() {
-    let cluster = slow().start();
+fn fault_26_a_thousand_equal_requests_at_once_run_the_model_once() {
+    let cluster = slow().gateway_setting(UNBOUNDED).start();
     let before = cluster.sum("batch_processor/total_batches");
     let answers = ask_a_thousand_times(&cluster);
     let mut nodes: Vec<_> =
@@ -49,10 +53,28 @@ fn a_thousand_equal_requests_at_once_run_the_model_once() {
     assert_eq!(cluster.sum("cache_hits") + cluster.sum("cache_joined"), CLIENTS as u64 - 1);
 }
 
+/// No worker may have all of them in flight, so several answer; none runs the model twice.
+#[test]
+fn fault_26_within_bounds_on_load_each_worker_runs_the_model_once_at_most() {
+    let cluster = slow().start();
+    for answer in ask_a_thousand_times(&cluster) {
+        SLOW_DOUBLE.check(17, &answer).unwrap();
+    }
+    let runs = |number| {
+        let health = cluster.worker(number).client().health();
+        health.pointer("/batch_processor/total_batches").and_then(|runs| runs.as_u64()).unwrap()
+    };
+    let runs = [1, 2, 3].map(runs);
+    assert!(runs.iter().all(|&runs| runs <= 1), "{runs:?}");
+    assert_eq!(cluster.sum("cache_misses"), runs.iter().sum::<u64>());
+    assert_eq!(cluster.sum("total_requests"), CLIENTS as u64);
+}
+
 #[test]
 fn equal_requests_at_once_share_a_run_without_any_cache() {
     // Held back for five seconds, the one run cannot be over before the last client has asked.
     let cluster = slow()
+        .gateway_setting(UNBOUNDED)
         .worker_setting("worker.cache.entries=0")
         .worker_setting("worker.batching.dispatch_when_idle=false")
         .worker_setting("worker.batching.delay_max=5s")
