@@ -40,7 +40,7 @@ fn main() {
             black_box(times.hedge_delay());
             let varied = now.saturating_duration_since(epoch).as_micros() as u64 * 7919 % 97;
             let time = Duration::from_micros(100 + varied);
-            times.record(AnswerTime { worker: 7, time, waited: false }, now);
+            times.record(AnswerTime { worker: 7, time, ran: Some(time) }, now);
         });
         let budget = RetryBudget::new(RetryBudgetConfig::default());
         let retried = best(threads, |now| {

@@ -12,9 +12,10 @@
 //! Left out, it would draw the p95 down each time a hedge wins, and the hedges with it. It counts
 //! with the time that it had: more than the p95 of before, so that its rank is right.
 //!
-//! **A hedge is no help where all workers have queues**: it would stand in another queue, and make
-//! it longer. While more than half of the answers have waited longer than they were computed,
-//! there is none.
+//! **A hedge is no help where all wait**: it would stand in another queue, and make it longer.
+//! While more than half of the answers have waited longer than they were computed, there is none,
+//! wherever they waited: for an instance, or for a processor on their way. Waits that are shorter
+//! than any hedge are none.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -52,8 +53,8 @@ pub struct AnswerTime {
     pub worker: u64,
     /// From the try's start to its answer, or to the moment at which it was given up.
     pub time: Duration,
-    /// Whether it waited at the worker longer than its computation took.
-    pub waited: bool,
+    /// How long it was computed; `None` where it was not answered.
+    pub ran: Option<Duration>,
 }
 
 /// The answer times of one model, and when to hedge by them.
@@ -114,8 +115,11 @@ impl AnswerTimes {
     pub fn record(&self, answer: AnswerTime, now: Instant) {
         let Some(mut inner) = self.inner.try_lock() else { return };
         inner.count += 1;
-        let weight = WAITING_MEMORY.recip();
-        inner.waiting += (f64::from(u8::from(answer.waited)) - inner.waiting) * weight;
+        if let Some(ran) = answer.ran {
+            let waited = answer.time.saturating_sub(ran) > ran.max(self.config.delay_min);
+            let weight = WAITING_MEMORY.recip();
+            inner.waiting += (f64::from(u8::from(waited)) - inner.waiting) * weight;
+        }
         inner.window_of(answer.worker, now).push(answer.time, now);
         if inner.count.is_multiple_of(STEP) {
             let p95 = inner.p95(now).map_or(NEVER, |micros| micros as u64);
@@ -188,7 +192,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn answer(worker: u64, time: Duration) -> AnswerTime {
-        AnswerTime { worker, time, waited: false }
+        AnswerTime { worker, time, ran: Some(time) }
     }
 
     fn near(delay: Option<Duration>, expected: Duration) -> bool {
@@ -230,17 +234,19 @@ mod tests {
     #[test]
     fn no_hedge_while_most_answers_waited_longer_than_they_ran() {
         let (times, now) = (AnswerTimes::new(HedgeConfig::default()), clock::start());
-        let record = |waited, count| {
+        let record = |ran, count| {
             for _ in 0..count {
-                times.record(AnswerTime { waited, ..answer(1, 10 * MS) }, now);
+                times.record(AnswerTime { ran, ..answer(1, 20 * MS) }, now);
             }
             times.hedge_delay()
         };
-        assert!(record(false, 64).is_some());
-        assert!(record(true, 16).is_some(), "a burst");
-        assert_eq!(record(true, 32), None);
+        let (computed, waited) = (Some(12 * MS), Some(9 * MS));
+        assert!(record(computed, 64).is_some());
+        assert!(record(waited, 16).is_some(), "a burst");
+        assert_eq!(record(waited, 32), None);
+        assert_eq!(record(None, 64), None, "who was not answered says nothing of that");
         assert!(times.p95().is_some());
-        assert!(record(false, 64).is_some());
+        assert!(record(computed, 64).is_some());
     }
 
     /// What is told of cancelled tries keeps the p95 where it is: left out, it would sink.
@@ -275,7 +281,8 @@ mod tests {
     fn very_short_answers_are_never_hedged_at_once() {
         let (times, now) = (AnswerTimes::new(HedgeConfig::default()), clock::start());
         for _ in 0..64 {
-            times.record(answer(1, MS / 10), now);
+            // It waits for longer than it runs, and nobody would notice.
+            times.record(AnswerTime { ran: Some(MS / 100), ..answer(1, MS / 10) }, now);
         }
         assert_eq!(times.hedge_delay(), Some(5 * MS));
         assert!(near(times.p95(), MS / 10));

@@ -71,9 +71,8 @@ impl<'a> Work<'a> {
                 endpoint.report(self.request.selector(), response.served.load, now);
                 endpoint.answered(&response, took, now);
                 if response.served.cache != CacheOutcome::Hit {
-                    let waited = response.served.queue_time > response.served.execution_time;
-                    let worker = endpoint.number();
-                    self.times.record(AnswerTime { worker, time: took, waited }, now);
+                    let (worker, ran) = (endpoint.number(), Some(response.served.execution_time));
+                    self.times.record(AnswerTime { worker, time: took, ran }, now);
                 }
                 response.routed = Some(routed);
                 Ok(response)
@@ -118,7 +117,7 @@ impl<'a> Work<'a> {
     /// known, but that it is more.
     pub(super) fn lose(&self, tried: &Try<'a>, now: Instant) {
         let (worker, time) = (tried.endpoint.number(), tried.lasted(now));
-        self.times.record(AnswerTime { worker, time, waited: false }, now);
+        self.times.record(AnswerTime { worker, time, ran: None }, now);
     }
 }
 

@@ -151,10 +151,13 @@ impl FakeWorker {
 
     async fn execute(&self, request: InferRequest) -> Result<InferResponse, ServiceError> {
         let answer = self.script.lock().answer.clone();
-        let mut queue_time = Duration::ZERO;
+        let (mut queue_time, mut execution_time) = (Duration::ZERO, Duration::ZERO);
         match answer {
             Answer::Echo => {}
-            Answer::After(delay) => tokio::time::sleep(delay).await,
+            Answer::After(delay) => {
+                tokio::time::sleep(delay).await;
+                execution_time = delay;
+            }
             Answer::Queued(delay) => {
                 tokio::time::sleep(delay).await;
                 queue_time = delay;
@@ -165,7 +168,7 @@ impl FakeWorker {
                 return Err(error);
             }
             Answer::OneOf(many, error) => {
-                if self.asked.fetch_add(1, Ordering::Relaxed) % many == 0 {
+                if self.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(many) {
                     return Err(error);
                 }
             }
@@ -173,6 +176,7 @@ impl FakeWorker {
         }
         let mut response = self.echo(request);
         response.served.queue_time = queue_time;
+        response.served.execution_time = execution_time;
         Ok(response)
     }
 
