@@ -345,15 +345,17 @@ fn specs(fleet: &Fleet, count: usize) -> Vec<WorkerSpec> {
 async fn fault_16_who_joins_under_load_gets_a_growing_part_of_its_keys() {
     let fleet = Fleet::start(5).await;
     fleet.all_answer(&Answer::After(20 * MILLISECOND));
-    let gateway = growing(&fleet, 4, without_hedges());
+    let mut config = without_hedges();
+    config.slow_start.window = 10 * SECOND;
+    let gateway = growing(&fleet, 4, config);
     let _probes = gateway.start_probes().await;
     // The others are no newcomers any more.
     pass(60 * SECOND).await;
-    let clients = Clients::start(&gateway, 60, |random| (random * 1e6) as u32);
+    let clients = Clients::start(&gateway, 40, |random| (random * 1e6) as u32);
     pass(SECOND).await;
     gateway.apply(specs(&fleet, 5)).await.unwrap();
     let joined = Instant::now();
-    pass(45 * SECOND).await;
+    pass(15 * SECOND).await;
     let status = gateway.status().await.unwrap();
     let NodeStatus::Gateway(status) = status else { panic!("it is a gateway") };
     assert!(status.workers.iter().all(|worker| worker.allotment.part == 1.0));
@@ -365,14 +367,14 @@ async fn fault_16_who_joins_under_load_gets_a_growing_part_of_its_keys() {
     };
     // At the end it is a fifth.
     for (from, to, low, high) in
-        [(0, 1, 0.005, 0.06), (9, 11, 0.05, 0.12), (19, 21, 0.11, 0.17), (31, 45, 0.17, 0.24)]
+        [(0, 1, 0.005, 0.07), (3, 4, 0.05, 0.12), (6, 7, 0.1, 0.17), (11, 15, 0.17, 0.24)]
     {
         let share = share(from, to);
         assert!((low..high).contains(&share), "{share} from {from} s to {to} s");
     }
     let held_back = asked.iter().filter(|asked| asked.reason == RouteReason::SlowStart);
     assert!(held_back.clone().count() > 100);
-    assert!(held_back.into_iter().all(|asked| asked.at < joined + 30 * SECOND));
+    assert!(held_back.into_iter().all(|asked| asked.at < joined + 10 * SECOND));
 }
 
 #[tokio::test(start_paused = true)]
