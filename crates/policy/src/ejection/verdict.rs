@@ -69,8 +69,8 @@ impl<'a> Judge<'a> {
     }
 
     fn slow(&self) -> Vec<(usize, EjectionReason)> {
-        // Not written as `<=`: a factor that is no number judges nobody, too.
-        if !(self.config.slow_factor > 1.0) {
+        let factor = self.config.slow_factor;
+        if factor.is_nan() || factor <= 1.0 {
             return Vec::new();
         }
         let typical = self.typical_times();
