@@ -7,6 +7,7 @@ use crate::folder::ModelFolder;
 use crate::models;
 use crate::ports::HeldPort;
 use crate::process::{Launch, Process};
+use crate::proxy::FaultProxy;
 use crate::waiting::{LONG, wait_until};
 
 /// What to start.
@@ -19,6 +20,7 @@ pub struct ClusterPlan {
     workers: usize,
     worker_settings: Vec<String>,
     gateway_settings: Vec<String>,
+    is_proxied: bool,
 }
 
 impl ClusterPlan {
@@ -31,6 +33,7 @@ impl ClusterPlan {
             workers: 3,
             worker_settings: Vec::new(),
             gateway_settings: Vec::new(),
+            is_proxied: false,
         }
     }
 
@@ -67,6 +70,12 @@ impl ClusterPlan {
         self
     }
 
+    /// The same with a proxy before each worker, through which the gateway reaches it.
+    #[must_use]
+    pub fn behind_proxies(self) -> Self {
+        Self { is_proxied: true, ..self }
+    }
+
     /// Starts the workers, and when all take requests, the gateway.
     #[track_caller]
     pub fn start(&self) -> Cluster {
@@ -92,7 +101,13 @@ impl ClusterPlan {
                 .set(&self.worker_settings)
         });
         let launches = launches.collect();
-        let places = ports.iter().zip(1..).map(|(p, n)| format!("worker_{n}={}", p.address()));
+        let proxied = ports.iter().filter(|_| self.is_proxied);
+        let proxies: Vec<_> = proxied.map(|port| FaultProxy::start(port.address())).collect();
+        let reached: Vec<_> = match &proxies[..] {
+            [] => ports.iter().map(HeldPort::address).collect(),
+            proxies => proxies.iter().map(FaultProxy::address).collect(),
+        };
+        let places = reached.iter().zip(1..).map(|(address, n)| format!("worker_{n}={address}"));
         let port = HeldPort::any();
         let gateway = Launch::new(&self.program, ["gateway"])
             .args(places)
@@ -103,6 +118,7 @@ impl ClusterPlan {
             launches,
             gateway: None,
             gateway_launch: gateway,
+            proxies,
             _ports: ports.into_iter().chain([port]).collect(),
         }
     }
@@ -114,6 +130,7 @@ pub struct Cluster {
     launches: Vec<Launch>,
     gateway: Option<Process>,
     gateway_launch: Launch,
+    proxies: Vec<FaultProxy>,
     _ports: Vec<HeldPort>,
 }
 
@@ -162,6 +179,15 @@ impl Cluster {
     #[track_caller]
     pub fn worker(&self, number: usize) -> &Process {
         self.workers[number - 1].as_ref().expect("the worker was started")
+    }
+
+    /// The proxy before a worker.
+    ///
+    /// # Panics
+    /// Where the plan has none.
+    #[track_caller]
+    pub fn proxy(&self, number: usize) -> &FaultProxy {
+        &self.proxies[number - 1]
     }
 
     /// A worker, to end it.

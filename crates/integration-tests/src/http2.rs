@@ -106,9 +106,9 @@ impl Abuse {
         match self {
             Self::Continuations | Self::EmptyContinuations => frame(HEADERS, 0, 1, &head),
             Self::EmptyData => frame(HEADERS, END_HEADERS, 1, &head),
-            Self::Windows => (0..100)
-                .flat_map(|n| frame(HEADERS, END_HEADERS, 2 * n + 1, &head))
-                .collect(),
+            Self::Windows => {
+                (0..100).flat_map(|n| frame(HEADERS, END_HEADERS, 2 * n + 1, &head)).collect()
+            }
             Self::ClosedWindow => frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]),
             Self::Bomb => {
                 // A field of 3,900 bytes goes into the table of 4,096, as its first entry.
@@ -149,11 +149,10 @@ impl Abuse {
                 frame(HEADERS, END_HEADERS | END_STREAM, stream, &head)
             }
             Self::OpenRequests => frame(HEADERS, END_HEADERS, stream, &head),
-            Self::ClosedWindow => [
-                frame(HEADERS, END_HEADERS, stream, &head),
-                frame(DATA, END_STREAM, stream, body),
-            ]
-            .concat(),
+            Self::ClosedWindow => {
+                [frame(HEADERS, END_HEADERS, stream, &head), frame(DATA, END_STREAM, stream, body)]
+                    .concat()
+            }
             Self::WindowOverflow => frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffff_u32.to_be_bytes()),
         }
     }

@@ -223,6 +223,28 @@ impl Process {
         kibibytes.parse::<u64>().unwrap() * 1024
     }
 
+    /// How many files and connections it has open.
+    ///
+    /// # Panics
+    /// Where it has ended.
+    #[track_caller]
+    pub fn descriptors(&self) -> usize {
+        self.count_in_proc("fd")
+    }
+
+    /// How many threads it has.
+    ///
+    /// # Panics
+    /// Where it has ended.
+    #[track_caller]
+    pub fn threads(&self) -> usize {
+        self.count_in_proc("task")
+    }
+
+    fn count_in_proc(&self, folder: &str) -> usize {
+        std::fs::read_dir(format!("/proc/{}/{folder}", self.child.id())).unwrap().count()
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         assert!(self.ended.is_none(), "the process has ended: {}", self.output.text());

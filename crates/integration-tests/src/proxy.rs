@@ -206,7 +206,9 @@ fn pass_answers(mut process: TcpStream, mut client: TcpStream, shared: &Shared) 
             break;
         }
         passed += passes as u64;
-        if passes < length || matches!(fault, Fault::ResetAfter(n) | Fault::CloseAfter(n) if n == passed) {
+        if passes < length
+            || matches!(fault, Fault::ResetAfter(n) | Fault::CloseAfter(n) if n == passed)
+        {
             let _ = process.shutdown(Shutdown::Both);
             if matches!(fault, Fault::ResetAfter(_)) {
                 reset(&client);
@@ -237,9 +239,8 @@ impl Shared {
 
     /// Whether to go on, once nothing is stalled any more.
     fn wait_while_stalled(&self) -> bool {
-        let stalled = |fault: &mut Fault| {
-            *fault == Fault::Stall && !self.ended.load(Ordering::Relaxed)
-        };
+        let stalled =
+            |fault: &mut Fault| *fault == Fault::Stall && !self.ended.load(Ordering::Relaxed);
         drop(self.changed.wait_while(self.fault.lock().unwrap(), stalled).unwrap());
         !self.ended.load(Ordering::Relaxed)
     }

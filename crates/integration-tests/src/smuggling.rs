@@ -33,11 +33,23 @@ pub fn attempts(path: &str, body: &str) -> Vec<Attempt> {
         format!("POST {path} HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n{rest}{hidden}")
     };
     for (name, fields) in [
-        ("a length, then chunked", format!("Content-Length: {whole}\r\nTransfer-Encoding: chunked")),
-        ("chunked, then a length", format!("Transfer-Encoding: chunked\r\nContent-Length: {whole}")),
-        ("chunked, then a length of nothing", "Transfer-Encoding: chunked\r\nContent-Length: 0".into()),
+        (
+            "a length, then chunked",
+            format!("Content-Length: {whole}\r\nTransfer-Encoding: chunked"),
+        ),
+        (
+            "chunked, then a length",
+            format!("Transfer-Encoding: chunked\r\nContent-Length: {whole}"),
+        ),
+        (
+            "chunked, then a length of nothing",
+            "Transfer-Encoding: chunked\r\nContent-Length: 0".into(),
+        ),
         ("chunked twice", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked".into()),
-        ("chunked, then as it is", "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity".into()),
+        (
+            "chunked, then as it is",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity".into(),
+        ),
         ("as it is, then chunked", "Transfer-Encoding: identity, chunked".into()),
         ("chunked, then as it is, in one field", "Transfer-Encoding: chunked, identity".into()),
         ("compressed and chunked", "Transfer-Encoding: gzip, chunked".into()),
@@ -52,7 +64,10 @@ pub fn attempts(path: &str, body: &str) -> Vec<Attempt> {
         ("space before the colon of chunked", "Transfer-Encoding : chunked".into()),
         ("tab before the colon of chunked", "Transfer-Encoding\t: chunked".into()),
         ("chunked on a line folded", "Transfer-Encoding:\r\n chunked".into()),
-        ("chunked on the line folded behind another", "X-A: b\r\n Transfer-Encoding: chunked".into()),
+        (
+            "chunked on the line folded behind another",
+            "X-A: b\r\n Transfer-Encoding: chunked".into(),
+        ),
         ("chunked on a line that begins with space", " Transfer-Encoding: chunked".into()),
         ("chunked behind a bare CR", "X-A: b\rTransfer-Encoding: chunked".into()),
         ("chunked behind a bare LF", "X-A: b\nTransfer-Encoding: chunked".into()),
@@ -62,7 +77,10 @@ pub fn attempts(path: &str, body: &str) -> Vec<Attempt> {
     }
     for (name, fields) in [
         ("two lengths", format!("Content-Length: {length}\r\nContent-Length: {}", length + all)),
-        ("two lengths, the greater first", format!("Content-Length: {}\r\nContent-Length: {length}", length + all)),
+        (
+            "two lengths, the greater first",
+            format!("Content-Length: {}\r\nContent-Length: {length}", length + all),
+        ),
         ("one length twice", format!("Content-Length: {length}\r\nContent-Length: {length}")),
         ("a list of lengths", format!("Content-Length: {length}, {length}")),
         ("a length with a sign", format!("Content-Length: +{length}")),
@@ -71,7 +89,10 @@ pub fn attempts(path: &str, body: &str) -> Vec<Attempt> {
         ("a length in two parts", "Content-Length: 1 0".into()),
         ("a length with a fraction", format!("Content-Length: {length}.0")),
         ("a length too large to count", "Content-Length: 99999999999999999999".into()),
-        ("a length of 2^64 and a few", format!("Content-Length: {}", (1_u128 << 64) + length as u128)),
+        (
+            "a length of 2^64 and a few",
+            format!("Content-Length: {}", (1_u128 << 64) + length as u128),
+        ),
         ("an empty length", "Content-Length:".into()),
         ("space before the colon of a length", format!("Content-Length : {length}")),
         ("a length on a line folded", format!("Content-Length:\r\n {length}")),
@@ -94,7 +115,10 @@ pub fn attempts(path: &str, body: &str) -> Vec<Attempt> {
         ("a chunk size of 2^64 and a few", format!("10000000000000002\r\n{body}\r\n0\r\n\r\n")),
         ("a chunk that is longer than it says", format!("1\r\n{body}\r\n0\r\n\r\n")),
         ("a chunk size that ends with a bare LF", format!("{length:x}\n{body}\r\n0\r\n\r\n")),
-        ("a chunk extension that ends with a bare LF", format!("{length:x};a\n{body}\r\n0\r\n\r\n")),
+        (
+            "a chunk extension that ends with a bare LF",
+            format!("{length:x};a\n{body}\r\n0\r\n\r\n"),
+        ),
         ("a chunk that ends with a bare LF", format!("{length:x}\r\n{body}\n0\r\n\r\n")),
         ("a chunk that ends with other two bytes", format!("{length:x}\r\n{body}xx0\r\n\r\n")),
         ("a chunk size with a bare CR", format!("{length:x}\rx\r\n{body}\r\n0\r\n\r\n")),
@@ -107,11 +131,23 @@ pub fn attempts(path: &str, body: &str) -> Vec<Attempt> {
     // Lines that are none, or end where others do not see it.
     let fields = format!("Host: x\r\nContent-Length: {length}");
     for (name, head) in [
-        ("chunked in HTTP/1.0", "POST {path} HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".into()),
-        ("a request line that ends with a bare LF", format!("POST {{path}} HTTP/1.1\n{fields}\r\n\r\n")),
+        (
+            "chunked in HTTP/1.0",
+            "POST {path} HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".into(),
+        ),
+        (
+            "a request line that ends with a bare LF",
+            format!("POST {{path}} HTTP/1.1\n{fields}\r\n\r\n"),
+        ),
         ("a head that ends with a bare LF", format!("POST {{path}} HTTP/1.1\r\n{fields}\r\n\n")),
-        ("all lines end with a bare LF", format!("POST {{path}} HTTP/1.1\nHost: x\nContent-Length: {length}\n\n")),
-        ("an empty line of a bare LF before it", format!("\nPOST {{path}} HTTP/1.1\r\n{fields}\r\n\r\n")),
+        (
+            "all lines end with a bare LF",
+            format!("POST {{path}} HTTP/1.1\nHost: x\nContent-Length: {length}\n\n"),
+        ),
+        (
+            "an empty line of a bare LF before it",
+            format!("\nPOST {{path}} HTTP/1.1\r\n{fields}\r\n\r\n"),
+        ),
         ("NUL in a field", format!("POST {{path}} HTTP/1.1\r\nX-A: \0\r\n{fields}\r\n\r\n")),
         ("NUL in a name", format!("POST {{path}} HTTP/1.1\r\nX-\0A: b\r\n{fields}\r\n\r\n")),
         ("NUL in the path", format!("POST {{path}}\0 HTTP/1.1\r\n{fields}\r\n\r\n")),

@@ -161,12 +161,18 @@ mod tests {
     fn clients_that_work_never_meet_it() {
         let soon = Duration::from_micros(1);
         let chatty = [
-            frame(HEADERS, 40), frame(DATA, 100), frame(PING, 8), frame(PING, 8),
-            frame(WINDOW_UPDATE, 4), frame(WINDOW_UPDATE, 4), frame(3, 4),
+            frame(HEADERS, 40),
+            frame(DATA, 100),
+            frame(PING, 8),
+            frame(PING, 8),
+            frame(WINDOW_UPDATE, 4),
+            frame(WINDOW_UPDATE, 4),
+            frame(3, 4),
         ];
         assert_eq!(endured(&chatty, soon, 0), 1_000_000);
         // A stream of messages.
-        let stream = [frame(DATA, 50), frame(WINDOW_UPDATE, 4), frame(WINDOW_UPDATE, 4), frame(PING, 8)];
+        let stream =
+            [frame(DATA, 50), frame(WINDOW_UPDATE, 4), frame(WINDOW_UPDATE, 4), frame(PING, 8)];
         assert_eq!(endured(&stream, soon, 0), 1_000_000);
         // A large answer, taken in frames of 1 KiB.
         let taking = [frame(WINDOW_UPDATE, 4), frame(WINDOW_UPDATE, 4)];

@@ -69,7 +69,7 @@ fn shown(answer: &Answer) -> String {
 }
 
 #[test]
-fn wrong_plain_requests_are_told_what_was_expected() {
+fn fault_52_wrong_plain_requests_are_told_what_was_expected() {
     let cluster = small_cluster().start();
     let mut transcript = Transcript::of(&cluster);
     for body in [
@@ -274,7 +274,7 @@ fn lengths_that_lie_are_told_what_does_not_add_up() {
 }
 
 #[test]
-fn a_body_is_taken_up_to_the_limit_and_refused_one_byte_over_it() {
+fn fault_39_a_body_is_taken_up_to_the_limit_and_refused_one_byte_over_it() {
     let cluster = cluster()
         .workers(1)
         .worker_setting("server.body_size_max=1KiB")

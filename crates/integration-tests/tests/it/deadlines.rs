@@ -63,7 +63,7 @@ fn the_protocols_own_timeout_is_a_deadline_too() {
 }
 
 #[test]
-fn requests_whose_deadline_passes_in_the_queue_never_run() {
+fn fault_23_requests_whose_deadline_passes_in_the_queue_never_run() {
     let cluster = cluster()
         .workers(1)
         .models([models::named("slow")])

@@ -14,7 +14,7 @@ use crate::cluster;
 const BACK_IN_ROTATION: Duration = Duration::from_secs(3);
 
 #[test]
-fn a_killed_worker_costs_no_request_and_is_back_within_three_seconds_of_its_restart() {
+fn fault_04_a_killed_worker_costs_no_request_and_is_back_within_three_seconds_of_its_restart() {
     let mut cluster = cluster().models([models::named("int64_scale")]).start();
     let load = Load::start(cluster.gateway().address(), 8, TRIPLE);
     load.wait_for_more(200);
@@ -37,7 +37,7 @@ fn a_killed_worker_costs_no_request_and_is_back_within_three_seconds_of_its_rest
 }
 
 #[test]
-fn requests_in_the_hands_of_a_worker_that_is_killed_are_answered_by_another() {
+fn fault_01_requests_in_the_hands_of_a_worker_that_is_killed_are_answered_by_another() {
     others_answer_what_was_in_the_hands_of_a_worker_that(Process::kill);
 }
 
@@ -66,7 +66,7 @@ fn others_answer_what_was_in_the_hands_of_a_worker_that(ends: fn(&mut Process)) 
 }
 
 #[test]
-fn a_frozen_worker_fails_no_request_and_serves_again_once_it_runs_on() {
+fn fault_02_a_frozen_worker_fails_no_request_and_serves_again_once_it_runs_on() {
     const DEADLINE: Duration = Duration::from_secs(10);
     let cluster = cluster().models([models::named("int64_scale")]).start();
     let headers = &[("x-request-timeout-ms", "10000")];
@@ -88,7 +88,7 @@ fn a_frozen_worker_fails_no_request_and_serves_again_once_it_runs_on() {
 }
 
 #[test]
-fn requests_to_a_frozen_worker_end_at_their_deadline_where_there_is_no_other() {
+fn fault_02_requests_to_a_frozen_worker_end_at_their_deadline_where_there_is_no_other() {
     let cluster = cluster().workers(1).start();
     let client = cluster.client();
     cluster.worker(1).freeze();
@@ -103,7 +103,7 @@ fn requests_to_a_frozen_worker_end_at_their_deadline_where_there_is_no_other() {
 }
 
 #[test]
-fn without_any_worker_requests_are_refused_at_once_and_workers_that_come_are_found() {
+fn fault_03_without_any_worker_requests_are_refused_at_once_and_workers_that_come_are_found() {
     let mut cluster = cluster().start();
     let client = cluster.client();
     for (worker, left) in [(1, 2), (2, 1), (3, 0)] {

@@ -4,12 +4,14 @@
 //! any order. They need ONNX Runtime, found as the program finds it.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+mod abuse;
 mod answers;
 mod architecture;
 mod bad_input;
 mod batching;
 mod deadlines;
 mod drain;
+mod faults;
 mod grpc;
 mod grpc_client;
 mod in_process;
@@ -17,6 +19,7 @@ mod infer_command;
 mod loading;
 mod lost_workers;
 mod malformed;
+mod network;
 mod request_ids;
 mod rest;
 mod rolling_restart;
@@ -25,6 +28,7 @@ mod sequences;
 mod service_manager;
 mod several_models;
 mod single_flight;
+mod soak;
 mod stalled_clients;
 mod start_up;
 mod swapping;

@@ -61,7 +61,7 @@ const NOT_HTTP: &[&str] = &[
 ];
 
 #[test]
-fn malformed_requests_open_no_breaker_and_the_next_good_one_is_answered() {
+fn fault_10_malformed_requests_open_no_breaker_and_the_next_good_one_is_answered() {
     let cluster = cluster().models([models::iris(), models::named("poison_row")]).start();
     let client = cluster.client();
     for (count, kind) in [(5, "five"), (95, "a hundred")] {
@@ -88,7 +88,7 @@ fn malformed_requests_open_no_breaker_and_the_next_good_one_is_answered() {
 }
 
 #[test]
-fn clients_that_hang_up_count_against_no_worker_and_leave_nothing_behind() {
+fn fault_11_clients_that_hang_up_count_against_no_worker_and_leave_nothing_behind() {
     let cluster = cluster().models([models::named("slow")]).start();
     let client = cluster.client();
     for round in 0..3 {

@@ -30,7 +30,7 @@ fn p99(client: &Client, first: u64) -> Duration {
 }
 
 #[test]
-fn stalled_connections_do_not_delay_others() {
+fn fault_38_stalled_connections_do_not_delay_others() {
     let cluster = cluster().models([models::named("int64_scale")]).start();
     let (gateway, worker) = (cluster.gateway().address(), cluster.worker(1).address());
     let client = cluster.client();
@@ -53,7 +53,7 @@ fn stalled_connections_do_not_delay_others() {
 }
 
 #[test]
-fn a_process_takes_more_connections_than_it_was_started_to_have_files() {
+fn fault_44_a_process_takes_more_connections_than_it_was_started_to_have_files() {
     // As most systems start a process: a low limit, which it may raise itself.
     let limited = "ulimit -Sn 256; exec \"$0\" \"$@\"";
     let worker = Launch::new("sh", ["-c", limited, PROGRAM, "worker", "--listen", "127.0.0.1:0"])
@@ -66,7 +66,7 @@ fn a_process_takes_more_connections_than_it_was_started_to_have_files() {
 }
 
 #[test]
-fn a_stalled_connection_is_closed_when_its_time_is_over() {
+fn fault_38_a_stalled_connection_is_closed_when_its_time_is_over() {
     let worker = serving("worker")
         .arg(models::iris())
         .set(["header", "body", "write"].map(|what| format!("server.{what}_timeout=1s")))

@@ -72,7 +72,7 @@ fn swap_under_load(address: SocketAddr, folders: &[ModelFolder]) {
 }
 
 #[test]
-fn a_version_takes_the_old_ones_place_in_a_cluster_and_no_request_notices() {
+fn fault_30_a_version_takes_the_old_ones_place_in_a_cluster_and_no_request_notices() {
     let folders = folders();
     let cluster = cluster().folders(&folders).start();
     swap_under_load(cluster.gateway().address(), &folders);
@@ -131,7 +131,7 @@ fn who_asks_for_an_alias_stays_with_its_version_until_the_alias_moves() {
 }
 
 #[test]
-fn a_load_that_fails_says_why_and_the_old_version_serves_on() {
+fn fault_51_a_load_that_fails_says_why_and_the_old_version_serves_on() {
     let folders = folders();
     let mut cluster = cluster().folders(&folders).start();
     let client = cluster.client();

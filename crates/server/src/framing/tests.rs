@@ -12,7 +12,8 @@ const PARTS: [usize; 6] = [1, 2, 3, 7, 64, 10_000];
 
 #[test]
 fn what_can_be_read_in_one_way_only_is_left_as_it_is() {
-    let long = format!("GET /{} HTTP/1.1\r\nhost: x\r\nx-y: {}\r\n\r\n", "a".repeat(500), "b".repeat(500));
+    let long =
+        format!("GET /{} HTTP/1.1\r\nhost: x\r\nx-y: {}\r\n\r\n", "a".repeat(500), "b".repeat(500));
     for text in [
         "GET / HTTP/1.1\r\nhost: x\r\n\r\n",
         "\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n\r\n",

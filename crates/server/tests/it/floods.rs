@@ -35,7 +35,10 @@ async fn fault_42_a_client_that_floods_is_ended_or_borne_and_others_are_served()
             }
         }
         let outcome = committed.await.unwrap();
-        eprintln!("{abuse:?}: {} {:?} {} {slowest:?}", outcome.ended, outcome.go_away, outcome.sent);
+        eprintln!(
+            "{abuse:?}: {} {:?} {} {slowest:?}",
+            outcome.ended, outcome.go_away, outcome.sent
+        );
         assert!(outcome.ended || abuse.is_borne(), "{abuse:?}: {outcome:?}");
         assert!(slowest < Duration::from_secs(5), "{abuse:?}: {slowest:?}");
     }

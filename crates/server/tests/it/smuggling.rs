@@ -35,16 +35,27 @@ async fn fault_40_a_request_that_hides_another_is_refused_and_neither_runs() {
 #[tokio::test]
 async fn requests_that_can_be_read_in_one_way_only_are_answered_one_after_the_other() {
     let running = Running::start(ServerConfig::default());
-    let chunked = format!("1\r\n{}\r\n{:x};a=b\r\n{}\r\n0\r\nX-T: u\r\n\r\n", &BODY[..1], BODY.len() - 1, &BODY[1..]);
+    let chunked = format!(
+        "1\r\n{}\r\n{:x};a=b\r\n{}\r\n0\r\nX-T: u\r\n\r\n",
+        &BODY[..1],
+        BODY.len() - 1,
+        &BODY[1..]
+    );
     let length = BODY.len();
     let requests = [
         format!("POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length:{length}\r\n\r\n{BODY}"),
         format!("POST {PATH} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: CHUNKED\r\n\r\n{chunked}"),
         // What upgrades offer is not taken up: the standard lets a server answer as ever.
-        format!("POST {PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\ncontent-length: {length}\r\n\r\n{BODY}"),
-        format!("POST {PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\ncontent-length: {length}\r\n\r\n{BODY}"),
+        format!(
+            "POST {PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\ncontent-length: {length}\r\n\r\n{BODY}"
+        ),
+        format!(
+            "POST {PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\ncontent-length: {length}\r\n\r\n{BODY}"
+        ),
         "\r\nGET /v2 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
-        format!("POST {PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\ncontent-length: {length}\r\n\r\n{BODY}"),
+        format!(
+            "POST {PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\ncontent-length: {length}\r\n\r\n{BODY}"
+        ),
     ];
     let answer = send(&running, requests.concat().into_bytes()).await;
     assert!(answer.closed);
