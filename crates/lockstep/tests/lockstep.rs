@@ -11,7 +11,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Runs `body` in a simulation of its own.
 fn simulate<T>(seed: u64, body: impl AsyncFnOnce() -> T) -> T {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+    let runtime = runtime.enable_time().start_paused(true).build().expect("a timer");
     runtime.block_on(async {
         let lockstep = Lockstep::new(seed);
         let outcome = tokio::select! {
@@ -25,7 +25,7 @@ fn simulate<T>(seed: u64, body: impl AsyncFnOnce() -> T) -> T {
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) {
-    Builder::new().name(name.to_owned()).spawn(body).unwrap();
+    Builder::new().name(name.to_owned()).spawn(body).expect("the system has threads");
 }
 
 /// Three threads write down when they have their turns, a second apart and on top of each other.

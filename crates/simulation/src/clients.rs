@@ -45,6 +45,9 @@ impl Due {
     pub(crate) const ANSWERS: Self =
         Self { unavailable: false, failures: false, overload: false, late: false };
 
+    /// Answers, or that there is no room.
+    pub(crate) const ROOM_OR_NOT: Self = Self { overload: true, ..Self::ANSWERS };
+
     /// In that scenario, as long as things go wrong.
     pub(crate) fn of(scenario: &Scenario) -> Self {
         Self {
@@ -124,7 +127,7 @@ impl Client {
         let load = &scenario.load;
         // The smaller of two: what comes first is asked for most.
         let mut content = || Content(random.u32(..load.contents).min(random.u32(..load.contents)));
-        let contents = vec![content(), content(), content()];
+        let contents = [content(), content(), content()];
         let rows = [1, 1, 1, 2, 3][random.usize(..5)];
         let timeout = match random.u8(..20) {
             0 => Duration::ZERO,

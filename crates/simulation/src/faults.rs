@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use inferring_types::{WorkerId, WorkerSpec};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, spec};
 use crate::host::Host;
 use crate::network::Line;
 
@@ -32,6 +33,9 @@ pub(crate) enum Fault {
     Failures,
     /// A run does not end, whatever is done about it.
     Hang,
+    /// Gateways are told of other workers for a while: one fewer, one to be left alone, or one of
+    /// another weight. Each of them learns it at another time.
+    Membership,
 }
 
 impl Fault {
@@ -45,6 +49,7 @@ impl Fault {
         Self::Slow,
         Self::Failures,
         Self::Hang,
+        Self::Membership,
     ];
 }
 
@@ -147,7 +152,42 @@ impl Blow {
                 self.last(100, 3000).await;
                 process.machine.set_hanging(None);
             }
+            Fault::Membership => {
+                let how = self.random.u8(..3);
+                let weight = 0.5 + self.random.f64() * 2.0;
+                self.relist(|list, own| {
+                    let place = list.iter().position(|worker| worker.id == *own);
+                    match (how, place) {
+                        (0, Some(place)) if list.len() > 1 => drop(list.remove(place)),
+                        (1, Some(place)) => list[place].draining = true,
+                        (2, Some(place)) => list[place].weight = weight,
+                        _ => {}
+                    }
+                })
+                .await;
+                self.last(100, 4000).await;
+                self.relist(|list, own| {
+                    list.retain(|worker| worker.id != *own);
+                    list.push(spec(own));
+                })
+                .await;
+            }
         }
+    }
+
+    /// Changes the list of workers, of which each gateway learns in its time.
+    async fn relist(&mut self, change: impl Fn(&mut Vec<WorkerSpec>, &WorkerId)) {
+        change(&mut self.fleet.list.lock(), &self.host.id);
+        let mut told = JoinSet::new();
+        for gateway in 0..self.fleet.gateways.len() {
+            let fleet = self.fleet.clone();
+            let delay = Duration::from_millis(self.random.u64(0..500));
+            told.spawn(async move {
+                sleep(delay).await;
+                fleet.publish(gateway).await;
+            });
+        }
+        told.join_all().await;
     }
 
     async fn last(&mut self, shortest: u64, longest: u64) {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use inferring_gateway::{Gateway, Member, Probes};
+use inferring_gateway::{Connector, Gateway, Probes, WorkerService};
 use inferring_types::{
     BreakerState, GatewayStatus, InferRequest, InferResponse, InferenceService as _, NodeStatus,
-    ServiceError, StatusSource as _, WorkerId, WorkerStatus,
+    ServiceError, StatusSource as _, WorkerId, WorkerSpec, WorkerStatus,
 };
+use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use crate::content::Content;
@@ -18,6 +19,28 @@ use crate::network::{Link, Network};
 use crate::scenario::Scenario;
 use crate::trace::Trace;
 
+/// A worker as a list names it.
+pub(crate) fn spec(id: &WorkerId) -> WorkerSpec {
+    let (address, weight) = (format!("{id}:1"), WorkerSpec::DEFAULT_WEIGHT);
+    WorkerSpec { id: id.clone(), address, weight, draining: false }
+}
+
+/// A gateway's ways to all machines.
+fn connector(
+    gateway: usize,
+    hosts: &[Arc<Host>],
+    network: &Arc<Network>,
+    journal: &Arc<Journal>,
+) -> Connector {
+    let (hosts, network, journal) = (hosts.to_vec(), network.clone(), journal.clone());
+    Box::new(move |address| {
+        let host = hosts.iter().find(|host| spec(&host.id).address == address);
+        let host = host.cloned().ok_or_else(|| ServiceError::invalid("no such machine"))?;
+        let (network, journal) = (network.clone(), journal.clone());
+        Ok(Arc::new(Link { network, journal, gateway, host }) as Arc<dyn WorkerService>)
+    })
+}
+
 /// Everything that is simulated.
 pub(crate) struct Fleet {
     pub(crate) trace: Arc<Trace>,
@@ -25,6 +48,8 @@ pub(crate) struct Fleet {
     pub(crate) network: Arc<Network>,
     pub(crate) hosts: Vec<Arc<Host>>,
     pub(crate) gateways: Vec<Arc<Gateway>>,
+    /// The workers that gateways are told of.
+    pub(crate) list: Mutex<Vec<WorkerSpec>>,
 }
 
 impl Fleet {
@@ -49,27 +74,37 @@ impl Fleet {
         let mut gateways = Vec::new();
         let mut probes = Vec::new();
         for gateway in 0..scenario.gateways {
-            let mut members: Vec<_> = hosts
-                .iter()
-                .map(|host| Member {
-                    id: host.id.clone(),
-                    address: host.id.to_string(),
-                    weight: 1.0,
-                    service: Arc::new(Link {
-                        network: network.clone(),
-                        journal: journal.clone(),
-                        gateway,
-                        host: host.clone(),
-                    }),
-                })
-                .collect();
-            random.shuffle(&mut members);
-            let made = Gateway::new(members, scenario.gateway.clone());
+            let mut list: Vec<_> = hosts.iter().map(|host| spec(&host.id)).collect();
+            random.shuffle(&mut list);
+            let config = scenario.gateway.clone();
+            let made =
+                Gateway::from_list(list, config, connector(gateway, &hosts, &network, &journal));
             let made = made.expect("workers of different names make a ring");
             probes.push(made.start_probes().await);
             gateways.push(made);
         }
-        (Arc::new(Self { trace, journal, network, hosts, gateways }), probes)
+        let list = Mutex::new(hosts.iter().map(|host| spec(&host.id)).collect());
+        (Arc::new(Self { trace, journal, network, hosts, gateways, list }), probes)
+    }
+
+    /// Tells a gateway which workers there are, as the list says at this moment.
+    pub(crate) async fn publish(&self, gateway: usize) {
+        let list = self.list.lock().clone();
+        let names: Vec<_> = list.iter().map(WorkerSpec::to_string).collect();
+        self.trace.note(format_args!("gateway {gateway} is told of {names:?}"));
+        // Whom it may ask again it may ask at any time from here on, and whom not, not from the
+        // return on.
+        let may_be_asked = |host: &Host| list.iter().any(|w| w.id == host.id && !w.draining);
+        let (in_it, out): (Vec<_>, Vec<_>) = self.hosts.iter().partition(|host| may_be_asked(host));
+        in_it.iter().for_each(|host| self.journal.allow(gateway, &host.id));
+        match self.gateways[gateway].apply(list.clone()).await {
+            Ok(()) if *self.list.lock() == list => {
+                out.iter().for_each(|host| self.journal.bar(gateway, &host.id));
+            }
+            // Another list may be in force by now.
+            Ok(()) => {}
+            Err(error) => self.trace.violation(format_args!("gateway {gateway}: {error}")),
+        }
     }
 
     /// Asks a gateway.
@@ -78,6 +113,7 @@ impl Fleet {
         gateway: usize,
         request: InferRequest,
     ) -> Result<InferResponse, ServiceError> {
+        let _active = self.journal.begin_request(gateway);
         self.gateways[gateway].infer(request).await
     }
 
@@ -92,8 +128,18 @@ impl Fleet {
     pub(crate) async fn lack(&self, gateway: usize) -> Option<String> {
         let status = self.gateway_status(gateway).await;
         status.workers.iter().find_map(|worker| {
-            let is_well = worker.reachable && worker.breaker.state == BreakerState::Closed;
-            (!is_well).then(|| format!("{worker:?}"))
+            let is_well = worker.reachable
+                && worker.breaker.state == BreakerState::Closed
+                && worker.ejected.is_none()
+                && worker.allotment.part >= 1.0
+                && !worker.draining;
+            (!is_well).then(|| {
+                let (id, breaker, reachable) = (&worker.id, worker.breaker, worker.reachable);
+                let (ejected, part) = (worker.ejected, worker.allotment.part);
+                format!(
+                    "{id}: reachable {reachable}, {breaker:?}, ejected {ejected:?}, part {part}"
+                )
+            })
         })
     }
 

@@ -175,6 +175,7 @@ impl Process {
         self.end_on_a_thread();
     }
 
+    /// Ends the worker, on a thread that may wait for that.
     pub(crate) fn end_on_a_thread(self: &Arc<Self>) {
         let process = self.clone();
         start_thread("end".to_owned(), move || process.end());

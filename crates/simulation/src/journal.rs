@@ -1,10 +1,11 @@
 //! The books on who was asked what, kept where requests leave a gateway, and held against the
 //! gateway's promises.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use inferring_types::{InferRequest, WorkerId};
+use inferring_types::{Blame, ErrorKind, InferRequest, InferResponse, ServiceError, WorkerId};
 use parking_lot::Mutex;
 
 use crate::trace::Trace;
@@ -12,16 +13,45 @@ use crate::trace::Trace;
 /// Tries of all requests.
 pub(crate) struct Journal {
     trace: Arc<Trace>,
+    /// Whether nothing is wrong, so that what each worker may have in flight is known.
+    is_calm: AtomicBool,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Workers that a request was sent to so far, in their order.
-    asked: BTreeMap<String, Vec<WorkerId>>,
-    /// Tries in flight of each gateway, by worker.
-    in_flight: BTreeMap<(usize, WorkerId), u64>,
+    requests: BTreeMap<String, Asked>,
+    gateways: BTreeMap<usize, Account>,
     tries: u64,
+}
+
+/// What was done about a request.
+#[derive(Default)]
+struct Asked {
+    /// Whom it was sent to, in their order.
+    workers: Vec<WorkerId>,
+    in_flight: u64,
+    /// Its last try ended in a way after which another one costs nothing.
+    next_is_free: bool,
+}
+
+/// What a gateway has in hand.
+#[derive(Default)]
+struct Account {
+    requests: u64,
+    requests_ever: u64,
+    tries: BTreeMap<WorkerId, u64>,
+    /// Tries that the retry budget has to allow, in flight and ever.
+    extra: u64,
+    extra_ever: u64,
+    /// Workers that it is to send nothing new.
+    barred: BTreeSet<WorkerId>,
+}
+
+/// A request in flight, until it is dropped.
+pub(crate) struct Active<'a> {
+    journal: &'a Journal,
+    gateway: usize,
 }
 
 /// A try in flight, until it is dropped.
@@ -30,11 +60,44 @@ pub(crate) struct Try<'a> {
     gateway: usize,
     worker: WorkerId,
     request: String,
+    is_extra: bool,
+    /// Whether another try after this one costs nothing.
+    next_is_free: bool,
 }
 
 impl Journal {
+    /// What a gateway's retry budget is by default: the share of requests in flight, the tries in
+    /// flight that are always allowed, and those each second.
+    const BUDGET: (f64, f64, f64) = (0.2, 3.0, 10.0);
+    /// How far above its fair share of tries in flight a worker may be, by default.
+    const BOUND: f64 = 1.25;
+
     pub(crate) fn new(trace: Arc<Trace>) -> Arc<Self> {
-        Arc::new(Self { trace, state: Mutex::default() })
+        Arc::new(Self { trace, is_calm: AtomicBool::new(false), state: Mutex::default() })
+    }
+
+    /// From here on, all workers are well and equal.
+    pub(crate) fn is_calm_now(&self) {
+        self.is_calm.store(true, Ordering::Relaxed);
+    }
+
+    /// A gateway may send requests to a worker.
+    pub(crate) fn allow(&self, gateway: usize, worker: &WorkerId) {
+        self.state.lock().gateways.entry(gateway).or_default().barred.remove(worker);
+    }
+
+    /// A gateway is not to send anything new to a worker.
+    pub(crate) fn bar(&self, gateway: usize, worker: &WorkerId) {
+        self.state.lock().gateways.entry(gateway).or_default().barred.insert(worker.clone());
+    }
+
+    /// A client asks a gateway.
+    pub(crate) fn begin_request(&self, gateway: usize) -> Active<'_> {
+        let mut state = self.state.lock();
+        let account = state.gateways.entry(gateway).or_default();
+        account.requests += 1;
+        account.requests_ever += 1;
+        Active { journal: self, gateway }
     }
 
     /// A gateway sends a request to a worker.
@@ -44,22 +107,58 @@ impl Journal {
         request: &InferRequest,
         worker: &WorkerId,
     ) -> Try<'_> {
-        let mut state = self.state.lock();
-        state.tries += 1;
         let id = request.id.to_string();
-        let asked = state.asked.entry(id.clone()).or_default();
-        let is_new = !asked.contains(worker);
-        asked.push(worker.clone());
-        *state.in_flight.entry((gateway, worker.clone())).or_default() += 1;
-        drop(state);
-        self.trace.note(format_args!("{id} goes from gateway {gateway} to {worker}"));
+        let state = &mut *self.state.lock();
+        state.tries += 1;
+        let asked = state.requests.entry(id.clone()).or_default();
+        let is_first = asked.workers.is_empty();
+        let is_new = !asked.workers.contains(worker);
+        let is_extra = !is_first && (asked.in_flight > 0 || !asked.next_is_free);
+        asked.workers.push(worker.clone());
+        asked.in_flight += 1;
+        let account = state.gateways.entry(gateway).or_default();
+        *account.tries.entry(worker.clone()).or_default() += 1;
+        account.extra += u64::from(is_extra);
+        account.extra_ever += u64::from(is_extra);
+        let what = if is_extra { "goes once more" } else { "goes" };
+        self.trace.note(format_args!("{id} {what} from gateway {gateway} to {worker}"));
         self.trace.check(is_new, || format!("{id} was sent to {worker} twice"));
-        Try { journal: self, gateway, worker: worker.clone(), request: id }
+        self.trace.check(!account.barred.contains(worker), || {
+            format!("{id} goes from gateway {gateway} to {worker}, which it is to leave alone")
+        });
+        if is_extra {
+            self.check_budget(gateway, account);
+        }
+        if is_first && self.is_calm.load(Ordering::Relaxed) {
+            self.check_bound(gateway, account, worker);
+        }
+        let (worker, request) = (worker.clone(), id);
+        Try { journal: self, gateway, worker, request, is_extra, next_is_free: false }
+    }
+
+    fn check_budget(&self, gateway: usize, account: &Account) {
+        let (share, in_flight_min, _) = Self::BUDGET;
+        let allowed = (share * account.requests as f64).max(in_flight_min);
+        self.trace.check(account.extra as f64 <= allowed, || {
+            let (extra, requests) = (account.extra, account.requests);
+            format!("gateway {gateway} has {extra} extra tries for {requests} requests")
+        });
+    }
+
+    /// All workers are well here, and of one weight.
+    fn check_bound(&self, gateway: usize, account: &Account, worker: &WorkerId) {
+        let total: u64 = account.tries.values().sum();
+        let fair = Self::BOUND * total as f64 / account.tries.len() as f64;
+        let there = account.tries[worker];
+        self.trace.check(there as f64 <= fair.ceil().max(1.0), || {
+            format!("gateway {gateway} has {there} of {total} tries at {worker}")
+        });
     }
 
     /// Workers that the request of this id was sent to, in their order.
     pub(crate) fn asked(&self, request: &str) -> Vec<WorkerId> {
-        self.state.lock().asked.get(request).cloned().unwrap_or_default()
+        let state = self.state.lock();
+        state.requests.get(request).map(|asked| asked.workers.clone()).unwrap_or_default()
     }
 
     /// How many tries there were.
@@ -67,20 +166,58 @@ impl Journal {
         self.state.lock().tries
     }
 
-    /// Tries in flight.
-    pub(crate) fn in_flight(&self) -> u64 {
-        self.state.lock().in_flight.values().sum()
+    /// Holds the books of all the time, so many seconds, against what is allowed over time, and
+    /// sees that nothing is in flight.
+    pub(crate) fn close(&self, seconds: f64) {
+        let (share, _, reserve) = Self::BUDGET;
+        for (gateway, account) in &self.state.lock().gateways {
+            let allowed = share * account.requests_ever as f64 + reserve * (1.0 + seconds);
+            self.trace.check(account.extra_ever as f64 <= allowed, || {
+                let (extra, requests) = (account.extra_ever, account.requests_ever);
+                format!("gateway {gateway} made {extra} extra tries for {requests} requests")
+            });
+            let tries: u64 = account.tries.values().sum();
+            self.trace.check(tries == 0 && account.extra == 0, || {
+                format!("gateway {gateway} has {tries} tries in flight for nobody")
+            });
+        }
+    }
+}
+
+impl Try<'_> {
+    /// How it ended, where it was not given up.
+    pub(crate) fn ends(&mut self, result: &Result<InferResponse, ServiceError>) {
+        self.next_is_free = result.as_ref().is_err_and(|error| {
+            error.is_unsent()
+                || error.kind() == ErrorKind::Overloaded
+                || error.kind() == ErrorKind::NotFound
+                || (error.kind() == ErrorKind::Unavailable && error.blame() == Blame::Server)
+        });
     }
 }
 
 impl Drop for Try<'_> {
     fn drop(&mut self) {
-        let Self { journal, gateway, worker, request } = self;
-        let mut state = journal.state.lock();
-        if let Some(count) = state.in_flight.get_mut(&(*gateway, worker.clone())) {
-            *count -= 1;
+        let Self { journal, gateway, worker, request, is_extra, next_is_free } = self;
+        let state = &mut *journal.state.lock();
+        if let Some(account) = state.gateways.get_mut(gateway) {
+            account.extra -= u64::from(*is_extra);
+            if let Some(tries) = account.tries.get_mut(worker) {
+                *tries -= 1;
+            }
         }
-        drop(state);
+        if let Some(asked) = state.requests.get_mut(request) {
+            asked.in_flight -= 1;
+            asked.next_is_free = *next_is_free;
+        }
         journal.trace.note(format_args!("{request} is over at {worker}"));
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        if let Some(account) = self.journal.state.lock().gateways.get_mut(&self.gateway) {
+            account.requests -= 1;
+        }
     }
 }

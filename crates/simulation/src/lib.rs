@@ -29,6 +29,7 @@ use inferring_lockstep::Lockstep;
 use tokio::time::{Instant, sleep};
 
 use crate::fleet::Fleet;
+use crate::host::Process;
 use crate::scenario::Scenario;
 use crate::trace::Trace;
 
@@ -85,6 +86,7 @@ async fn live(lockstep: &Lockstep, trace: &Arc<Trace>, random: &mut Rng) -> (u64
     calm::recover(&fleet, &scenario).await;
     calm::agree(&fleet, &scenario).await;
     calm::share(&fleet).await;
+    calm::crowd(&fleet).await;
     calm::rest(&fleet).await;
     let tries = fleet.journal.tries();
     drop(probes);
@@ -96,7 +98,7 @@ async fn live(lockstep: &Lockstep, trace: &Arc<Trace>, random: &mut Rng) -> (u64
 async fn end(fleet: Arc<Fleet>, lockstep: &Lockstep) {
     let trace = fleet.trace.clone();
     let processes: Vec<_> = fleet.hosts.iter().filter_map(|host| host.process()).collect();
-    processes.iter().for_each(|process| process.end_on_a_thread());
+    processes.iter().for_each(Process::end_on_a_thread);
     let gateways: Vec<_> = fleet.gateways.iter().map(Arc::downgrade).collect();
     drop(fleet);
     sleep(Duration::from_secs(30)).await;

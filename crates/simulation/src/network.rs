@@ -20,7 +20,7 @@ use inferring_types::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout, timeout_at};
 
 use crate::host::{Host, Process};
 use crate::journal::Journal;
@@ -109,7 +109,8 @@ impl Link {
             process.ok_or_else(|| ServiceError::unreachable("connection refused"))
         };
         let connected = timeout(CONNECT_TIMEOUT, connected).await;
-        connected.unwrap_or_else(|_| Err(ServiceError::unreachable("no connection in time")))
+        let late = |_| Err(ServiceError::unreachable("no connection in time"));
+        connected.unwrap_or_else(late).map_err(ServiceError::unsent)
     }
 
     /// Brings a message over.
@@ -132,8 +133,17 @@ impl Link {
         }
     }
 
-    async fn ask(&self, mut request: InferRequest) -> Result<InferResponse, ServiceError> {
-        let _try = self.journal.begin_try(self.gateway, &request, &self.host.id);
+    async fn ask(&self, request: InferRequest) -> Result<InferResponse, ServiceError> {
+        let mut tried = self.journal.begin_try(self.gateway, &request, &self.host.id);
+        let deadline = request.deadline.at();
+        let answer = timeout_at(deadline.into(), self.exchange(request)).await;
+        let late = |_| Err(ServiceError::deadline_exceeded("the worker did not answer in time"));
+        let answer = answer.unwrap_or_else(late);
+        tried.ends(&answer);
+        answer
+    }
+
+    async fn exchange(&self, mut request: InferRequest) -> Result<InferResponse, ServiceError> {
         let process = self.connect().await?;
         let remaining = request.deadline.remaining(now());
         self.carry(Way::There).await?;
@@ -187,7 +197,11 @@ impl Drop for Connection {
 
 fn over_the_wire(error: &ServiceError) -> ServiceError {
     let retry_after = error.worth_retrying_after();
-    error_from_http(http_status(error.kind()), error.to_string(), retry_after)
+    let told = error_from_http(http_status(error.kind()), error.to_string(), retry_after);
+    match error.load() {
+        Some(load) => told.with_load(load),
+        None => told,
+    }
 }
 
 impl InferenceService for Link {

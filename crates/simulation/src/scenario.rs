@@ -71,6 +71,10 @@ impl Scenario {
 fn gateway(random: &mut Rng) -> GatewayConfig {
     let mut config = GatewayConfig::default();
     config.breaker.open_timeout = Duration::from_secs(2);
+    config.ejection.time = Duration::from_secs(1);
+    config.ejection.time_max = Duration::from_secs(8);
+    config.breaker.open_timeout_max = Duration::from_secs(8);
+    config.slow_start.window = Duration::from_millis(random.u64(0..3000));
     config.attempt_timeout = Duration::from_millis(random.u64(200..3000));
     config
 }

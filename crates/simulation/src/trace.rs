@@ -51,6 +51,11 @@ impl Trace {
     }
 
     /// Seconds since the start.
+    pub(crate) fn seconds(&self) -> f64 {
+        inferring_lockstep::now().saturating_duration_since(self.start).as_secs_f64()
+    }
+
+    /// The same, as it stands before a line.
     fn time(&self) -> String {
         let time = inferring_lockstep::now().saturating_duration_since(self.start);
         format!("{:>3}.{:06}", time.as_secs(), time.subsec_micros())

@@ -6,6 +6,9 @@
 //! its `executor`, on a thread of its own, takes batches. The `loader` changes what is served,
 //! beside the requests. See `ARCHITECTURE.md` for the whole way.
 
+// Its own tests are run over the real system, and once.
+#![cfg(not(all(simulated, test)))]
+
 mod assembly;
 mod batchability;
 mod batcher;

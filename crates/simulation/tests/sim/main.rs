@@ -53,7 +53,7 @@ impl Tally {
                 });
             }
         });
-        tally.into_inner().unwrap()
+        tally.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn add(&mut self, seed: u64, outcome: std::thread::Result<Result<Report, String>>) {
