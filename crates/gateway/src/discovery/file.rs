@@ -199,7 +199,7 @@ mod tests {
             ("workers = [7]", "invalid type: integer"),
             ("workers = [\"h\"]", "the port is missing"),
             ("workers = [{id = \"a\"}]", "missing field `address`"),
-            ("workers = [{address = \"h:1\", wieght = 2}]", "unknown field `wieght`"),
+            ("workers = [{address = \"h:1\", heft = 2}]", "unknown field `heft`"),
             ("worker = []", "unknown field `worker`"),
         ] {
             let error = list(text).unwrap_err();

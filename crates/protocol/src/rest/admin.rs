@@ -171,7 +171,7 @@ mod tests {
             (&b""[..], "EOF"),
             (b"{}", "missing field `address`"),
             (br#"{"address": "h"}"#, "the port is missing"),
-            (br#"{"address": "h:1", "wieght": 2}"#, "unknown field `wieght`"),
+            (br#"{"address": "h:1", "heft": 2}"#, "unknown field `heft`"),
         ] {
             let error = AddWorkerRequest::decode(body).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument);
