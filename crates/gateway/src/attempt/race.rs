@@ -1,7 +1,7 @@
 //! A try, and its hedge.
 
 use std::pin::{Pin, pin};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use inferring_types::{InferResponse, RouteReason, ServiceError};
 use tokio::sync::futures::Notified;
@@ -86,7 +86,8 @@ impl<'a> Work<'a> {
                             return End::Replaced(next);
                         }
                     } else if is_due(plan.hedge_at, now) {
-                        hedge = self.hedge(&mut plan, now);
+                        let lasted = first.as_ref().map(|first| first.lasted(now));
+                        hedge = self.hedge(&mut plan, lasted.unwrap_or_default(), now);
                         hedge_lost = hedge.as_ref().map(|tried| Box::pin(tried.endpoint.lost()));
                     }
                     alarm.as_mut().reset(plan.next());
@@ -107,19 +108,18 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// A try beside the first one, if there is leave for it and a worker.
-    fn hedge(&mut self, plan: &mut Plan, now: Instant) -> Option<Try<'a>> {
-        plan.hedge_at = None;
+    /// A try beside the first one, which has `lasted` so long, if there is leave for it and a worker.
+    fn hedge(&mut self, plan: &mut Plan, lasted: Duration, now: Instant) -> Option<Try<'a>> {
+        // If not now, then when the first has taken twice as long: what is in the way may pass, as
+        // others that were stuck as well give back the leave that they have.
+        plan.hedge_at = Some(now + lasted.max(Duration::from_millis(1)));
         // What was true when the request came may not be any more.
-        let delay = self.times.hedge_delay()?;
+        self.times.hedge_delay()?;
         if self.traffic.admission.is_strained() || !self.route.has_next(now) {
             return None;
         }
-        let Some(leave) = self.leave(now) else {
-            // Others that were stuck as well have it all, and will be done.
-            plan.hedge_at = Some(now + delay);
-            return None;
-        };
+        let leave = self.leave(now)?;
+        plan.hedge_at = None;
         let chosen = self.route.next(now)?;
         count(&self.attempts.hedges);
         Some(self.begin(chosen, Some(RouteReason::Hedge), Some(leave), now))

@@ -264,9 +264,10 @@ async fn fault_24_a_retry_near_the_deadline_ends_with_it() {
         fleet.worker(&order[2]).answers(second_answer);
         let gateway = fleet.gateway.clone();
         let started = Instant::now();
-        let asking = tokio::spawn(async move {
-            gateway.infer(request("m", 1.0, SECOND)).await.unwrap_err()
-        });
+        let asking =
+            tokio::spawn(
+                async move { gateway.infer(request("m", 1.0, SECOND)).await.unwrap_err() },
+            );
         tokio::time::sleep(990 * MS).await;
         fleet.worker(&order[0]).is_killed();
         asking.await.unwrap();
@@ -355,6 +356,29 @@ async fn there_is_no_hedge_while_workers_have_queues() {
     assert_eq!(fleet.status().await.tries, before);
 }
 
+/// One that was stuck while others had the budget is hedged when they have given it back.
+#[tokio::test(start_paused = true)]
+async fn a_hedge_that_was_not_possible_is_made_up_for() {
+    let mut config = unbounded();
+    (config.retry.budget, config.retry.in_flight_min) = (0.0, 1);
+    let fleet = Fleet::start_with(3, config).await;
+    teach(&fleet, 20 * MS).await;
+    let order = fleet.order_of(1.0).await;
+    fleet.all_answer(&Answer::After(20 * MS));
+    fleet.worker(&order[0]).answers(Answer::Never);
+    let mut asking = Vec::new();
+    for _ in 0..3 {
+        asking.push(fleet.start_asking(1.0).await);
+    }
+    for answer in answers(asking).await {
+        let (attempt, reason, time) = routed(&answer.unwrap());
+        assert_eq!((attempt, reason), (2, RouteReason::Hedge));
+        assert!(time < 200 * MS, "{time:?}");
+    }
+    let tries = fleet.status().await.tries;
+    assert_eq!((tries.hedges_won, tries.budget_exhausted), (3, 2));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_step_of_a_sequence_is_neither_hedged_nor_given_up() {
     let fleet = Fleet::start_with(3, unbounded()).await;
@@ -380,7 +404,10 @@ async fn a_refused_request_goes_to_one_other_worker_and_the_shortest_wait_is_tol
     }
     let started = Instant::now();
     let error = fleet.ask(1.0).await.unwrap_err();
-    assert_eq!((error.kind(), error.worth_retrying_after()), (ErrorKind::Overloaded, Some(3 * SECOND)));
+    assert_eq!(
+        (error.kind(), error.worth_retrying_after()),
+        (ErrorKind::Overloaded, Some(3 * SECOND))
+    );
     assert_eq!(error.worker(), Some(&order[1]));
     assert_eq!((fleet.take_journal().as_slice(), started.elapsed()), (&order[..2], Duration::ZERO));
 
