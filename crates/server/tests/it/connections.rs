@@ -150,3 +150,74 @@ async fn a_defect_costs_its_own_request_alone() {
     let response = within_a_minute(held).await.unwrap().unwrap();
     assert_eq!(echoed(response.get_ref()), [HELD]);
 }
+
+/// Whether the server answers on a new connection from this address of ours.
+async fn is_served(running: &Running, from: [u8; 4], kept: &mut Vec<TcpStream>) -> bool {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((std::net::Ipv4Addr::from(from), 0).into()).unwrap();
+    let mut stream = socket.connect(running.address).await.unwrap();
+    // Where it is closed at once, this may fail already.
+    let _ = stream.write_all(b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let mut first = [0];
+    let read = within_a_minute(stream.read(&mut first)).await;
+    kept.push(stream);
+    read.is_ok_and(|length| length == 1)
+}
+
+#[tokio::test]
+async fn a_client_with_all_its_connections_gets_no_more_and_others_do() {
+    let max = std::num::NonZeroUsize::new(3);
+    let config = ServerConfig { connections_per_client_max: max, ..ServerConfig::default() };
+    let running = Running::start(config);
+    let (one, other) = ([127, 0, 0, 1], [127, 0, 0, 2]);
+    let mut kept = Vec::new();
+    for _ in 0..3 {
+        assert!(is_served(&running, one, &mut kept).await);
+    }
+    for _ in 0..3 {
+        assert!(!is_served(&running, one, &mut kept).await);
+    }
+    assert!(is_served(&running, other, &mut kept).await);
+    // One that ends makes room for another one.
+    drop(kept.remove(0));
+    let again = async {
+        while !is_served(&running, one, &mut kept).await {
+            tokio::task::yield_now().await;
+        }
+    };
+    within_a_minute(again).await;
+}
+
+#[tokio::test]
+async fn fault_38_an_answer_that_is_taken_bit_by_bit_is_given_up() {
+    let config = ServerConfig {
+        write_timeout: Duration::from_millis(500),
+        rate_min: bytesize::ByteSize::mib(64),
+        ..ServerConfig::default()
+    };
+    let running = Running::start(config);
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let head = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1,8000000]}],"parameters":{"binary_data_output":true}}"#;
+    let length = head.len();
+    let fields = format!(
+        "POST /v2/models/echo/infer HTTP/1.1\r\nhost: x\r\ninference-header-content-length: {length}\r\n\
+         content-length: {}\r\n\r\n{head}",
+        length + 32_000_000,
+    );
+    stream.write_all(fields.as_bytes()).await.unwrap();
+    stream.write_all(&vec![0; 32_000_000]).await.unwrap();
+    // Each part is a sign of life, and all of them together are below the rate.
+    let mut part = [0; 8 * 1024];
+    let mut length = 0;
+    let ended = async {
+        loop {
+            match stream.read(&mut part).await {
+                Ok(0) | Err(_) => return,
+                Ok(read) => length += read,
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    within_a_minute(ended).await;
+    assert!(length < 32_000_000, "the whole answer came");
+}
