@@ -16,8 +16,9 @@ use crate::scenario::Scenario;
 /// How long a fleet may take to recover.
 const RECOVERY: Duration = Duration::from_secs(60);
 
-/// How long it must be well before it is called so: what went wrong at last may not show at once.
-const WELL: Duration = Duration::from_secs(4);
+/// How long it must be well before it is called so: breakers and ejection look ten seconds back,
+/// and may hold against a worker then what it did before.
+const WELL: Duration = Duration::from_secs(11);
 
 /// Nobody waits this long in a calm fleet.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -52,7 +53,7 @@ pub(crate) async fn recover(fleet: &Arc<Fleet>, scenario: &Scenario) {
                 }
             }
         }
-        sleep(Duration::from_millis(100)).await;
+        sleep(Duration::from_millis(250)).await;
     }
     fleet.trace.note("the fleet is well");
     fleet.journal.is_calm_now();

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use inferring_lockstep::Lockstep;
+use inferring_types::RequestId;
 use tokio::time::{Instant, sleep};
 
 use crate::fleet::Fleet;
@@ -57,6 +58,8 @@ pub struct Report {
 pub fn run(seed: u64) -> Report {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build().expect("no more than a timer");
+    // The first id of a process draws a number for all of them.
+    RequestId::generate();
     // What the code under test draws by itself, on this thread.
     fastrand::seed(seed);
     let mut random = Rng::with_seed(seed);

@@ -131,22 +131,28 @@ fn different_seeds_give_different_traces() {
     assert_ne!(run(1).trace, run(2).trace);
 }
 
-/// Without a seed in the environment, one that nobody has seen yet.
+/// Without a seed in the environment, the first that the others leave out.
 #[test]
 fn one_fleet() {
     let told = variable("INFERRING_SIMULATION_SEED");
-    let report = run(told.unwrap_or_else(|| fastrand::u64(SEEDS..)));
+    let report = run(told.unwrap_or(SEEDS));
     if told.is_some() {
         report.trace.iter().for_each(|line| println!("{line}"));
     }
     assert!(report.violations.is_empty(), "seed {}: {:#?}", report.seed, report.violations);
 }
 
-/// For nights: fleets that nobody has seen yet, for as long as the environment says.
+/// For nights: fleets that nobody has seen yet, for as long as the environment says. Where it says
+/// nothing, a few that are always the same: what a test finds must not hang on the day.
 #[test]
 fn fault_50_others_keep_their_promises() {
     let began = Instant::now();
-    let time = variable("INFERRING_SIMULATION_SECONDS").unwrap_or(1);
-    let end = began + Duration::from_secs(time);
-    Tally::of(fastrand::u64(SEEDS..u64::MAX / 2), |_| Instant::now() >= end).tell(began);
+    match variable("INFERRING_SIMULATION_SECONDS") {
+        None => Tally::of(SEEDS, |seed| seed >= SEEDS + 10),
+        Some(time) => {
+            let end = began + Duration::from_secs(time);
+            Tally::of(fastrand::u64(SEEDS..u64::MAX / 2), |_| Instant::now() >= end)
+        }
+    }
+    .tell(began);
 }
