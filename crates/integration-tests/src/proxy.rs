@@ -159,8 +159,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 
 fn pass_questions(mut client: TcpStream, mut process: TcpStream, shared: &Shared) {
     let mut buffer = [0; 16 * 1024];
-    loop {
-        let Ok(length @ 1..) = client.read(&mut buffer) else { break };
+    while let Ok(length @ 1..) = client.read(&mut buffer) {
         if !shared.wait_while_stalled() {
             break;
         }
