@@ -1,5 +1,6 @@
 //! What it costs to read requests: small ones in both forms, and an image's worth of numbers in
-//! JSON beside what a general parser takes for the same text.
+//! JSON beside what a general parser takes for the same text. And what the header fields cost that
+//! every request and answer has: the times that bound it, its timings, a worker's load.
 //!
 //! ```text
 //! cargo run --release -p inferring-protocol --example codec_cost
@@ -10,10 +11,13 @@
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot run has nothing to say")]
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use inferring_protocol::rest::v2;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use inferring_protocol::fields::{Asked, Timings, load};
+use inferring_protocol::rest::{headers, v2};
+use inferring_types::WorkerLoad;
 
 /// Numbers in an image of three channels of 224 by 224.
 const IMAGE: usize = 150_528;
@@ -33,6 +37,7 @@ fn main() {
         let nanos = best(rounds.unwrap_or(100_000), || decode(body, Some(*head)));
         println!("{:32} {nanos:>10.0} ns", "small-binary");
     }
+    fields(&wanted, rounds.unwrap_or(100_000));
     for (name, values) in images() {
         let body = request(&values, IMAGE);
         let rounds = rounds.unwrap_or(50);
@@ -50,6 +55,30 @@ fn main() {
                 theirs / IMAGE as f64
             );
         }
+    }
+}
+
+/// The fields of a request and of its answer.
+fn fields(wanted: &impl Fn(&str) -> bool, rounds: usize) {
+    let time = Duration::from_micros;
+    let timings =
+        Timings { worker: Some([time(12), time(40), time(120)]), gateway: Some(time(200)) };
+    let told = WorkerLoad { wait: time(120), run: time(45) };
+    let written = load::value(told);
+    let request: HeaderMap =
+        [("host", "w:1"), ("content-type", "x"), ("x-request-timeout-ms", "900")]
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .into_iter()
+            .collect();
+    let works: [(&str, &dyn Fn()); 5] = [
+        ("server-timing", &|| drop(black_box(black_box(timings).value(time(400))))),
+        ("load-written", &|| drop(black_box(load::value(black_box(told))))),
+        ("load-read", &|| assert!(load::parse(black_box(&written)).is_some())),
+        ("deadline-read", &|| assert!(headers::timeout(black_box(&request)).is_ok())),
+        ("asked-read", &|| assert!(!Asked::read(black_box(&request)).load)),
+    ];
+    for (name, work) in works.into_iter().filter(|(name, _)| wanted(name)) {
+        println!("{name:32} {:>10.0} ns", best(rounds, work));
     }
 }
 

@@ -7,9 +7,7 @@
 use std::time::Instant;
 
 use http::{HeaderMap, HeaderValue};
-use inferring_protocol::fields::{
-    EXPLAIN, Explanation, LOAD, SERVER_TIMING, Timings, is_asked, load,
-};
+use inferring_protocol::fields::{Asked, EXPLAIN, Explanation, LOAD, SERVER_TIMING, Timings, load};
 use inferring_types::{InferResponse, ServiceError, WorkerLoad};
 
 /// What whoever asks wants to be told.
@@ -17,23 +15,19 @@ use inferring_types::{InferResponse, ServiceError, WorkerLoad};
 pub(crate) struct Curiosity {
     /// When the request arrived.
     arrived: Instant,
-    /// Why it is answered by whom.
-    wants_reasons: bool,
-    /// What a worker expects of the next request. Only a gateway wants that; it knows from the
-    /// answer itself what it took.
-    wants_load: bool,
+    /// Only a gateway asks for a worker's load; it knows from the answer itself what it took.
+    asked: Asked,
 }
 
 impl Curiosity {
     /// Of a request that arrived then and of which nothing else is known.
     pub(crate) fn at(arrived: Instant) -> Self {
-        Self { arrived, wants_reasons: false, wants_load: false }
+        Self { arrived, asked: Asked::default() }
     }
 
     /// Of a request that arrived then, with these fields.
     pub(crate) fn read(arrived: Instant, fields: &HeaderMap) -> Self {
-        let (wants_reasons, wants_load) = (is_asked(fields, &EXPLAIN), is_asked(fields, &LOAD));
-        Self { arrived, wants_reasons, wants_load }
+        Self { arrived, asked: Asked::read(fields) }
     }
 
     /// What there is to tell of an answer.
@@ -43,8 +37,8 @@ impl Curiosity {
         Account {
             arrived: self.arrived,
             timings: Timings::of(response),
-            explanation: self.wants_reasons.then(|| Explanation::of(response)),
-            load: (self.wants_load && is_the_workers).then_some(response.served.load),
+            explanation: self.asked.explanation.then(|| Explanation::of(response)),
+            load: (self.asked.load && is_the_workers).then_some(response.served.load),
         }
     }
 
@@ -54,8 +48,8 @@ impl Curiosity {
         Account {
             arrived: self.arrived,
             timings: Timings::of_error(error),
-            explanation: if self.wants_reasons { Explanation::of_error(error) } else { None },
-            load: error.load().filter(|_| self.wants_load && is_the_workers),
+            explanation: if self.asked.explanation { Explanation::of_error(error) } else { None },
+            load: error.load().filter(|_| self.asked.load && is_the_workers),
         }
     }
 }

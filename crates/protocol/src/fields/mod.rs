@@ -9,7 +9,7 @@ mod explanation;
 pub mod load;
 mod timings;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub use explanation::Explanation;
 pub use timings::Timings;
@@ -23,16 +23,34 @@ pub const EXPLAIN: HeaderName = HeaderName::from_static("x-inferring-explain");
 /// Of a request: a gateway asks what the worker expects of the next one. Of an answer: that.
 pub const LOAD: HeaderName = HeaderName::from_static("x-inferring-load");
 
-/// Whether a request's field asks for the answer's field of the same name: with `1` or `true`.
-/// Anything else asks for nothing, such as an answer's field that somebody has made up.
-pub fn is_asked(headers: &HeaderMap, field: &HeaderName) -> bool {
-    headers.get(field).is_some_and(|value| matches!(value.as_bytes(), b"1" | b"true"))
+/// What a request's fields ask for: fields of the same name in the answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// [`EXPLAIN`].
+    pub explanation: bool,
+    /// [`LOAD`].
+    pub load: bool,
+}
+
+impl Asked {
+    /// What is asked for, with `1` or `true`. Anything else asks for nothing, such as an answer's
+    /// field that somebody has made up.
+    pub fn read(headers: &HeaderMap) -> Self {
+        let is_yes = |value: &HeaderValue| matches!(value.as_bytes(), b"1" | b"true");
+        let mut asked = Self::default();
+        for (name, value) in headers {
+            match name.as_str() {
+                "x-inferring-explain" => asked.explanation = is_yes(value),
+                "x-inferring-load" => asked.load = is_yes(value),
+                _ => {}
+            }
+        }
+        asked
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]
@@ -45,8 +63,13 @@ mod tests {
             (Some("worker=\"w\", attempt=1"), false),
             (None, false),
         ] {
-            let fields = value.map(|value| (EXPLAIN, HeaderValue::from_static(value)));
-            assert_eq!(is_asked(&HeaderMap::from_iter(fields), &EXPLAIN), expected, "{value:?}");
+            let of = |name| {
+                let field = value.map(|value| (name, HeaderValue::from_static(value)));
+                Asked::read(&HeaderMap::from_iter(field))
+            };
+            let (explanation, load) = (of(EXPLAIN), of(LOAD));
+            assert_eq!(explanation, Asked { explanation: expected, load: false }, "{value:?}");
+            assert_eq!(load, Asked { explanation: false, load: expected }, "{value:?}");
         }
     }
 }
