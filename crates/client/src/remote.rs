@@ -254,11 +254,11 @@ impl RemoteWorker {
             ConnectionError::Exhausted(_) => {
                 // Another worker may be asked over a connection that there is.
                 let message = "there is no room for another connection to a worker";
-                return ServiceError::overloaded(message).caused_by(error);
+                return ServiceError::overloaded(message).unsent().caused_by(error);
             }
             ConnectionError::AllInUse { .. } => {
                 let message = format!("too many requests wait for the worker at {}", self.address);
-                return ServiceError::overloaded(message).caused_by(error);
+                return ServiceError::overloaded(message).unsent().caused_by(error);
             }
             _ => {}
         }

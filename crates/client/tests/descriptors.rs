@@ -22,6 +22,7 @@ async fn fault_44_a_lack_of_descriptors_is_not_the_workers_failure() {
         let verdict = (error.kind(), error.blame(), error.is_retryable());
         let chain = error.chain();
         assert_eq!(verdict, (ErrorKind::Overloaded, Blame::Server, true), "{chain}");
+        assert!(error.is_unsent(), "{chain}");
     }
     drop(files);
     // Now it is found out that nobody listens there.

@@ -174,6 +174,7 @@ async fn no_more_connections_are_opened_than_may_be_and_those_that_end_make_room
             let error = worker.client.infer(request()).await.unwrap_err();
             let verdict = (error.kind(), error.blame(), error.is_retryable());
             assert_eq!(verdict, (ErrorKind::Overloaded, Blame::Server, true), "{error}");
+            assert!(error.is_unsent(), "{error}");
         }
         // Given up, and so closed.
         worker.client.infer(request()).await.unwrap();
