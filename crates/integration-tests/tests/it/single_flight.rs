@@ -62,7 +62,10 @@ fn fault_26_within_bounds_on_load_each_worker_runs_the_model_once_at_most() {
     }
     let runs = |number| {
         let health = cluster.worker(number).client().health();
-        health.pointer("/batch_processor/total_batches").and_then(|runs| runs.as_u64()).unwrap()
+        health
+            .pointer("/batch_processor/total_batches")
+            .and_then(serde_json::Value::as_u64)
+            .unwrap()
     };
     let runs = [1, 2, 3].map(runs);
     assert!(runs.iter().all(|&runs| runs <= 1), "{runs:?}");

@@ -2,7 +2,7 @@
 //!
 //! [`Timings`] go with every answer, so they are written without an allocation but their own.
 //! An [`Explanation`] goes with an answer to whoever asks why it came from where it did. A
-//! worker tells its [load](load) to a gateway, and only to it.
+//! worker tells its [load] to a gateway, and only to it.
 
 mod dictionary;
 mod explanation;

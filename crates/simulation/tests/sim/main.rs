@@ -86,7 +86,7 @@ fn look_at(seed: u64) -> Result<Report, String> {
     if !report.violations.is_empty() {
         return Err(format!("seed {seed}:\n{}", report.violations.join("\n")));
     }
-    if seed % REPEATED == 0 {
+    if seed.is_multiple_of(REPEATED) {
         same(&report, &run(seed))?;
     }
     Ok(report)
