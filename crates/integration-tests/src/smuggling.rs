@@ -104,6 +104,32 @@ pub fn attempts(path: &str, body: &str) -> Vec<Attempt> {
         add(name, headed(&fields, body));
     }
 
+    // Who believes in the other protocol passes on what follows without a look.
+    for (name, fields) in [
+        ("an upgrade to a WebSocket", "Connection: Upgrade\r\nUpgrade: websocket"),
+        ("an upgrade to HTTP/2 as it is over TLS", "Connection: Upgrade\r\nUpgrade: h2"),
+        ("an upgrade to nothing", "Connection: Upgrade\r\nUpgrade:"),
+        ("an upgrade that Connection does not list", "Upgrade: TLS/1.2"),
+        (
+            "an upgrade to HTTP/2 without its settings",
+            "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c",
+        ),
+        (
+            "an upgrade to HTTP/2 whose settings would be passed on",
+            "Connection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk",
+        ),
+        (
+            "an upgrade to HTTP/2, or to a WebSocket",
+            "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c, websocket\r\nHTTP2-Settings: AAMAAABk",
+        ),
+        (
+            "two upgrades",
+            "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nUpgrade: websocket\r\nHTTP2-Settings: AAMAAABk",
+        ),
+    ] {
+        add(name, headed(&format!("{fields}\r\nContent-Length: {length}"), body));
+    }
+
     // Chunks that do not add up.
     for (name, chunks) in [
         ("a chunk of no size", format!("\r\n{chunked}")),

@@ -2,7 +2,8 @@
 //!
 //! A client that sends requests and reads no answers would hold its connection, its place under
 //! the limit and the answer's memory for ever: nothing else has a deadline once an answer is
-//! being sent. So writing has one.
+//! being sent. So writing has one; and so has the system, which holds the end of an answer that
+//! fitted into its buffers, for a client that may never take it, even when we have closed.
 //!
 //! A client whose request is refused before it has sent all of it goes on sending. Were the
 //! connection closed on that, the system would answer with a reset, and the client would see a
@@ -88,6 +89,7 @@ impl State {
 
 impl ClientStream {
     pub(crate) fn new(stream: TcpStream, config: &ServerConfig) -> Self {
+        limit_system(&stream, config.write_timeout);
         Self {
             stream,
             opening: Bytes::new(),
@@ -174,6 +176,15 @@ impl ClientStream {
         self.opening.advance(length);
         Poll::Ready(Ok(()))
     }
+}
+
+/// Has the system give up what the client takes nothing of for that time. It is a limit on what the
+/// client costs, and it is served without it: where the system knows no such thing, nothing fails.
+fn limit_system(stream: &TcpStream, timeout: Duration) {
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(timeout));
+    #[cfg(not(target_os = "linux"))]
+    let _ = (stream, timeout);
 }
 
 impl AsyncRead for ClientStream {

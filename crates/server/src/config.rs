@@ -36,6 +36,10 @@ pub struct ServerConfig {
     /// that waits for it. Slower ones are looked at over a third of `body_timeout`, and over
     /// `write_timeout`.
     pub rate_min: ByteSize,
+    /// How old a connection may become, give or take a tenth: then the client is told to connect
+    /// anew, with an answer over HTTP/1.1 and by GOAWAY over HTTP/2. For ever where it is 0.
+    #[serde(with = "humantime_serde")]
+    pub connection_age_max: Duration,
     /// Connections open at a time; further ones wait to be accepted.
     pub connections_max: NonZeroUsize,
     /// Of these, connections of one client; further ones are closed at once. By default half of
@@ -72,6 +76,7 @@ impl Default for ServerConfig {
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             rate_min: ByteSize::kib(1),
+            connection_age_max: Duration::from_secs(3600),
             connections_max: NonZeroUsize::new(10_000).expect("not zero"),
             connections_per_client_max: None,
             repository_control: RepositoryControl::Everywhere,

@@ -17,6 +17,7 @@ mod pace;
 mod public;
 mod rest;
 mod threads;
+mod upgrade;
 
 use inferring_types::{InferenceService, ModelRepository, NodeAdmin, StatusSource};
 

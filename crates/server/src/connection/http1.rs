@@ -11,9 +11,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tracing::debug;
 
+use super::age::Age;
 use super::{HEAD_SIZE_MAX, Serving, told_to_close};
 use crate::client_stream::ClientStream;
-use crate::{grpc, rest};
+use crate::{grpc, rest, upgrade};
 
 /// Fields of a request's head.
 const FIELDS_MAX: usize = 100;
@@ -21,6 +22,7 @@ const FIELDS_MAX: usize = 100;
 /// Serves a connection until either side ends it.
 pub(super) async fn serve(stream: ClientStream, serving: &Serving) {
     let state = stream.state();
+    let age = Age::from_now(serving.config.connection_age_max);
     let is_answering = AtomicBool::new(false);
     // To look whether it has changed costs a request next to nothing.
     let mut leaving = serving.stages.leaving.clone();
@@ -31,6 +33,8 @@ pub(super) async fn serve(stream: ClientStream, serving: &Serving) {
         async move {
             let mut answer = if !names_one_host(request.version(), request.headers()) {
                 rest::refuse("expected one Host field")
+            } else if upgrade::is_spurious(request.version(), request.headers()) {
+                rest::refuse("no other protocol is spoken here: expected no such Upgrade field")
             } else if grpc::is_path(request.uri().path()) {
                 grpc::refuse_http1()
             } else {
@@ -40,7 +44,7 @@ pub(super) async fn serve(stream: ClientStream, serving: &Serving) {
             is_answering.store(false, Ordering::Relaxed);
             if answer.headers().contains_key(CONNECTION) {
                 state.expect_more();
-            } else if was_leaving || leaving.has_changed().unwrap_or(true) {
+            } else if was_leaving || leaving.has_changed().unwrap_or(true) || age.is_over() {
                 // What a client sends after an answer may meet the end of the connection. So it
                 // is told as long as there is time to go elsewhere.
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

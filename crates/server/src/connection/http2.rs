@@ -20,6 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::watch;
 use tracing::debug;
 
+use super::age::Age;
 use super::{HEAD_SIZE_MAX, Serving, told_to_close};
 use crate::client_stream::{ClientStream, State};
 use crate::{grpc, rest};
@@ -69,6 +70,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Serves a connection until either side ends it.
 pub(super) async fn serve(stream: ClientStream, serving: &Arc<Serving>) {
     let state = stream.state();
+    let age = Age::from_now(serving.config.connection_age_max);
     let streams = Streams::new(serving.config.write_timeout);
     let for_requests = serving.clone();
     let answer = service_fn(move |request| {
@@ -96,6 +98,7 @@ pub(super) async fn serve(stream: ClientStream, serving: &Arc<Serving>) {
             () = told_to_close(serving.stages.closing.clone()) => None,
             () = quiet_for(serving.config.header_timeout, &streams, &state) => None,
             () = state.flooding() => None,
+            () = age.over() => None,
         };
         let ended = match ended {
             Some(ended) => ended,

@@ -1,6 +1,7 @@
 //! One connection: HTTP/1.1 or HTTP/2 on the same port, with limits on what a slow or silent
 //! client may hold.
 
+mod age;
 mod http1;
 mod http2;
 

@@ -221,3 +221,35 @@ async fn fault_38_an_answer_that_is_taken_bit_by_bit_is_given_up() {
     within_a_minute(ended).await;
     assert!(length < 32_000_000, "the whole answer came");
 }
+
+/// The answer fits into what the system holds for a connection, so that nothing waits for the
+/// client here. It takes nothing of it, and is not left to the system for as long as it likes.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn fault_38_an_answer_that_only_the_system_holds_is_given_up() {
+    let config = ServerConfig {
+        write_timeout: Duration::from_millis(500),
+        // Nothing else ends it in the time that this test has.
+        header_timeout: Duration::from_secs(600),
+        connections_per_client_max: std::num::NonZeroUsize::new(1),
+        ..ServerConfig::default()
+    };
+    let running = Running::start(config);
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(running.address).await.unwrap();
+    let head = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1,50000]}],"parameters":{"binary_data_output":true}}"#;
+    let length = head.len();
+    let fields = format!(
+        "POST /v2/models/echo/infer HTTP/1.1\r\nhost: x\r\ninference-header-content-length: {length}\r\n\
+         content-length: {}\r\n\r\n{head}",
+        length + 200_000,
+    );
+    stream.write_all(fields.as_bytes()).await.unwrap();
+    stream.write_all(&vec![0; 200_000]).await.unwrap();
+    // Its place is free again.
+    let mut kept = Vec::new();
+    within_a_minute(async { while !is_served(&running, [127, 0, 0, 1], &mut kept).await {} }).await;
+    let answer = read_to_end(stream).await;
+    assert!(answer.len() < 200_000, "the whole answer came");
+}

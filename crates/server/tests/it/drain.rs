@@ -68,8 +68,8 @@ fn delayed() -> ServerConfig {
     ServerConfig { drain_delay: DELAY, ..config() }
 }
 
-/// Asks for the server's metadata, and reads the answer as far as its head.
-async fn ask(stream: &mut TcpStream) -> String {
+/// Asks for the server's metadata, and reads the answer: its head.
+pub(crate) async fn ask(stream: &mut TcpStream) -> String {
     stream.write_all(b"GET /v2 HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -83,7 +83,7 @@ async fn ask(stream: &mut TcpStream) -> String {
     head
 }
 
-const CLOSE: &str = "\r\nconnection: close\r\n";
+pub(crate) const CLOSE: &str = "\r\nconnection: close\r\n";
 
 #[tokio::test]
 async fn from_the_order_to_stop_on_each_answer_over_http1_says_that_the_connection_ends() {

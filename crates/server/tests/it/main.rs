@@ -3,6 +3,7 @@
 
 mod account;
 mod admin;
+mod ages;
 mod connections;
 mod drain;
 mod fixture;

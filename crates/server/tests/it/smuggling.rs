@@ -45,9 +45,9 @@ async fn requests_that_can_be_read_in_one_way_only_are_answered_one_after_the_ot
     let requests = [
         format!("POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length:{length}\r\n\r\n{BODY}"),
         format!("POST {PATH} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: CHUNKED\r\n\r\n{chunked}"),
-        // What upgrades offer is not taken up: the standard lets a server answer as ever.
+        // What clients offer to every server is not taken up: the standard lets one answer as ever.
         format!(
-            "POST {PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\ncontent-length: {length}\r\n\r\n{BODY}"
+            "POST {PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: TLS/1.2\r\ncontent-length: {length}\r\n\r\n{BODY}"
         ),
         format!(
             "POST {PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\ncontent-length: {length}\r\n\r\n{BODY}"
