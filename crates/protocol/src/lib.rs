@@ -5,6 +5,7 @@
 
 pub mod array;
 pub mod fields;
+pub mod frames;
 pub mod grpc;
 mod json;
 pub mod npy;
