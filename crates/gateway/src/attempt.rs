@@ -5,7 +5,8 @@
 //! - It **fails**: another one is asked. Where nothing was sent, or the worker is there and takes
 //!   nothing new, that costs nobody anything and happens at once. A worker whose queue is full says
 //!   that there is much to do: one other is asked, not all of them. After all other failures a try
-//!   is work done twice; the budget has to allow it, and it waits a random time before.
+//!   is work done twice; the budget has to allow it, and it waits a random time before. Unless an
+//!   equal request is under way to another worker: to go along with that costs nothing.
 //! - It **takes longer than most do**: another one is asked beside it (a hedge), and the first
 //!   answer counts. The slower try is dropped, which closes its connection, and so the worker
 //!   learns that nobody waits.
@@ -34,7 +35,7 @@ use self::race::End;
 use self::single::Try;
 use crate::clock;
 use crate::config::GatewayConfig;
-use crate::routing::Route;
+use crate::routing::{Chosen, Route};
 
 /// How many tries the time of a request is divided among.
 const TRIES_PLANNED: u32 = 3;
@@ -157,43 +158,47 @@ impl<'a> Work<'a> {
 
     /// The try that follows a failed one, if there is to be one.
     async fn after(&mut self, error: &ServiceError) -> Option<Try<'a>> {
-        let leave = match Remedy::of(error) {
-            Remedy::None => return None,
-            Remedy::Other => None,
-            Remedy::OneOther if self.progress.refusals > 1 => return None,
-            Remedy::OneOther => Some(self.leave(clock::now())?),
-            Remedy::Retry { patience } => {
-                let remaining = self.request.deadline.remaining(clock::now());
-                Some(self.leave_in_time(patience.unwrap_or(remaining / 2)).await?)
-            }
-        };
         let now = clock::now();
-        if self.request.deadline.has_passed(now) {
+        let remaining = self.request.deadline.remaining(now);
+        if remaining.is_zero() {
             return None;
         }
-        let chosen = self.route.next(now)?;
+        let (chosen, leave) = match Remedy::of(error) {
+            Remedy::None => return None,
+            Remedy::OneOther if self.progress.refusals > 1 => return None,
+            Remedy::Other => (self.route.next(now)?, None),
+            Remedy::OneOther => self.another(now)?,
+            Remedy::Retry { patience } => {
+                self.another_in_time(patience.unwrap_or(remaining / 2)).await?
+            }
+        };
         count(&self.attempts.failovers);
         if leave.is_some() {
             count(&self.attempts.retries);
         }
-        Some(self.begin(chosen, Some(RouteReason::Retry), leave, now))
+        Some(self.begin(chosen, Some(RouteReason::Retry), leave, clock::now()))
     }
 
-    /// Leave for a try beyond the first, if the budget has some now.
-    fn leave(&mut self, now: Instant) -> Option<RetryPermit<'a>> {
-        let active = self.traffic.admission.in_flight();
-        let requests = self.traffic.requests.load(Ordering::Relaxed);
-        let leave = self.attempts.budget.try_acquire(active, requests, now);
-        if leave.is_none() && !self.progress.is_counted_exhausted {
-            self.progress.is_counted_exhausted = true;
-            count(&self.attempts.budget_exhausted);
+    /// Another worker, with leave to ask it. None is needed to go along with an equal request: if a
+    /// thousand lose their worker, one of them is tried again, and the others with it.
+    fn another(&mut self, now: Instant) -> Option<(Chosen<'a>, Option<RetryPermit<'a>>)> {
+        if let Some(chosen) = self.route.along(now) {
+            return Some((chosen, None));
         }
-        leave
+        let leave = self.leave(now)?;
+        Some((self.route.next(now)?, Some(leave)))
     }
 
-    /// The same after a random time; where the budget has none then, after another one.
-    async fn leave_in_time(&mut self, patience: Duration) -> Option<RetryPermit<'a>> {
+    /// The same after a random time, unless it needs no leave; where the budget has none then, after
+    /// another one.
+    async fn another_in_time(
+        &mut self,
+        patience: Duration,
+    ) -> Option<(Chosen<'a>, Option<RetryPermit<'a>>)> {
         let began = clock::now();
+        if let Some(chosen) = self.route.along(began) {
+            return Some((chosen, None));
+        }
         loop {
             let wait = self.attempts.backoff.wait(self.progress.waits, fastrand::f64());
             self.progress.waits += 1;
@@ -206,10 +211,25 @@ impl<'a> Work<'a> {
                 return None;
             }
             tokio::time::sleep(wait).await;
-            if let Some(leave) = self.leave(clock::now()) {
-                return Some(leave);
+            let now = clock::now();
+            if !self.request.deadline.has_passed(now)
+                && let Some(another) = self.another(now)
+            {
+                return Some(another);
             }
         }
+    }
+
+    /// Leave for a try beyond the first, if the budget has some now.
+    fn leave(&mut self, now: Instant) -> Option<RetryPermit<'a>> {
+        let active = self.traffic.admission.in_flight();
+        let requests = self.traffic.requests.load(Ordering::Relaxed);
+        let leave = self.attempts.budget.try_acquire(active, requests, now);
+        if leave.is_none() && !self.progress.is_counted_exhausted {
+            self.progress.is_counted_exhausted = true;
+            count(&self.attempts.budget_exhausted);
+        }
+        leave
     }
 
     /// How long a try that begins `now` may take while another worker could take its place, and

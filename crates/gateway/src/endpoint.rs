@@ -166,7 +166,7 @@ impl Endpoint {
 
     /// Whether it has left, and nothing is waited for any more.
     pub(crate) fn is_gone(&self) -> bool {
-        self.left.load(Ordering::Relaxed) && self.load.in_flight() == 0
+        self.left.load(Ordering::Relaxed) && self.in_flight() == 0
     }
 
     /// Has it probed soon, as something happened that a probe would explain.
@@ -298,6 +298,11 @@ impl Endpoint {
         self.failures.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Requests that it has not answered yet.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.load.in_flight() + self.load.riders()
+    }
+
     /// Requests sent to it so far.
     pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
@@ -327,7 +332,7 @@ impl Endpoint {
             ejections,
             requests,
             failures: self.failures.load(Ordering::Relaxed),
-            in_flight: self.load.in_flight(),
+            in_flight: self.in_flight(),
             allotment,
             share: if all_requests == 0 { 0.0 } else { requests as f64 / all_requests as f64 },
         }

@@ -7,28 +7,37 @@
 //! there already (`policy::slow_start`). Where most workers do badly, how they do is set aside, and
 //! all that are there are asked.
 //!
+//! Before all that, a request goes along with an equal one that is under way and not answered yet
+//! (`policy::flights`), if it could be given to that one's worker at all.
+//!
 //! A step of a sequence goes to the first worker that is there, however much that has to do: its
 //! state is nowhere else.
+
+mod stay;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inferring_policy::bounded_load::{Because, Candidate, Spread};
+use inferring_policy::flights::{Flights, Turn};
 use inferring_policy::slow_start::has_moved;
 use inferring_policy::{HotKeys, HotKeysConfig, LoadLedger, LoadSlot, Permit, SlowStart};
 use inferring_types::{Allotment, InferRequest, RouteReason, RoutingKey, WorkerLoad};
 use smallvec::SmallVec;
 
+pub(crate) use self::stay::Stay;
+use crate::clock;
 use crate::config::GatewayConfig;
 use crate::ejection;
 use crate::endpoint::Endpoint;
 use crate::membership::Membership;
 use crate::standing::Standing;
 
-/// What routing goes by beside the request and the workers: how the load lies, and which keys are
-/// hot. It outlives changes of membership.
+/// What routing goes by beside the request and the workers: how the load lies, which keys are hot
+/// and which are under way. It outlives changes of membership.
 pub(crate) struct Router {
     ledger: LoadLedger,
+    flights: Flights,
     hot_keys: HotKeys,
     slow_start: SlowStart,
     report_age_max: Duration,
@@ -40,6 +49,7 @@ impl Router {
         let factor = config.load.bound.policy();
         Self {
             ledger: LoadLedger::new(factor),
+            flights: Flights::new(clock::now()),
             hot_keys: HotKeys::new(HotKeysConfig {
                 half_life: config.hot_keys.half_life,
                 replicas_max: config.hot_keys.replicas_max,
@@ -92,6 +102,7 @@ impl Router {
         let sum = asked().map(|(_, weight)| weight).sum::<f64>();
         let status = |(endpoint, weight): (&Arc<Endpoint>, &Option<f64>)| Allotment {
             bound: weight.map_or(0, |weight| self.ledger.factor().cap(total, weight, sum)),
+            taken: endpoint.load.in_flight(),
             part: self.slow_start_factor(endpoint, now),
         };
         endpoints.iter().zip(&weights).map(status).collect()
@@ -114,7 +125,7 @@ pub(crate) struct Chosen<'a> {
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) permit: Permit<'a>,
     /// Counts the request as in flight there.
-    pub(crate) slot: LoadSlot<'a>,
+    pub(crate) stay: Stay<'a>,
     /// Why this one.
     pub(crate) reason: RouteReason,
 }
@@ -135,28 +146,114 @@ type Standings = SmallVec<[Option<Known>; 32]>;
 /// to 32 of them nothing is allocated.
 type Field<'a> = SmallVec<[Option<Candidate<'a>>; 32]>;
 
+/// The workers of a membership at one moment.
+struct View<'a> {
+    standings: Standings,
+    /// Whether so few are well that all are asked.
+    panics: bool,
+    field: Field<'a>,
+}
+
 impl<'a> Route<'a> {
-    /// Another worker than those before, as things are `now`.
+    /// Another worker than those before, as things are `now`: the one that an equal request is
+    /// under way to, or else one that equal requests go along to from now on.
     pub(crate) fn next(&mut self, now: Instant) -> Option<Chosen<'a>> {
+        let view = self.view(now);
+        let Some(turn) = self.turn(now) else { return self.choose(view, now) };
+        match self.ride(turn, &view, now) {
+            Ok(chosen) => Some(chosen),
+            Err(turn) => {
+                let mut chosen = self.choose(view, now)?;
+                chosen.stay.leads(turn.lead(chosen.endpoint.number()));
+                Some(chosen)
+            }
+        }
+    }
+
+    /// Another worker than those before that an equal request is under way to. To go along costs
+    /// nobody anything.
+    pub(crate) fn along(&mut self, now: Instant) -> Option<Chosen<'a>> {
+        let view = self.view(now);
+        let turn = self.turn(now)?;
+        self.ride(turn, &view, now).ok()
+    }
+
+    /// Another worker beside one that takes long, as things are `now`. Nobody goes along with it:
+    /// it may well be called off.
+    pub(crate) fn beside(&mut self, now: Instant) -> Option<Chosen<'a>> {
+        let view = self.view(now);
+        self.choose(view, now)
+    }
+
+    /// Takes note of a worker's answer.
+    pub(crate) fn answered(&self, now: Instant) {
+        self.router.flights.answered(self.key, now);
+    }
+
+    fn view(&self, now: Instant) -> View<'a> {
         let standings = self.standings(now);
         let panics = self.router.panics(&standings);
-        let mut field = self.field(&standings, panics, now);
-        let spread = self.spread(&field, now);
+        let field = self.field(&standings, panics, now);
+        View { standings, panics, field }
+    }
+
+    /// The moment to look for an equal request under way; `None` where none is to be gone along
+    /// with.
+    fn turn(&self, now: Instant) -> Option<Turn<'a>> {
+        let flights = &self.router.flights;
+        match self.request.sequence {
+            Some(_) => None,
+            None if self.tried.is_empty() => flights.first_turn(self.key, now),
+            None => Some(flights.another_turn(self.key)),
+        }
+    }
+
+    /// The worker that an equal request is under way to, if it could take this one; or else the
+    /// turn back.
+    fn ride(
+        &mut self,
+        turn: Turn<'a>,
+        view: &View<'_>,
+        now: Instant,
+    ) -> Result<Chosen<'a>, Turn<'a>> {
+        let endpoints = self.membership.endpoints();
+        let under_way = |worker| endpoints.iter().position(|e| e.number() == worker);
+        let place = turn.worker().and_then(under_way).filter(|&place| view.field[place].is_some());
+        let Some(place) = place else { return Err(turn) };
+        let Some(permit) = permit(&endpoints[place], view.panics, now) else { return Err(turn) };
+        let stay = Stay::riding(endpoints[place].load.ride(), turn.ride()?);
+        let reason = match self.tried.is_empty() {
+            true => RouteReason::Flight,
+            false => RouteReason::Retry,
+        };
+        Ok(self.sent(place, permit, stay, reason))
+    }
+
+    /// The first worker that has room.
+    fn choose(&mut self, mut view: View<'a>, now: Instant) -> Option<Chosen<'a>> {
+        let spread = self.spread(&view.field, now);
         loop {
-            let (place, because, slot) = self.take(&field, spread)?;
-            let endpoint = &*self.membership.endpoints()[place];
-            let leave = endpoint.breaker.try_acquire(now);
-            if let Some(permit) =
-                leave.or_else(|| panics.then(|| endpoint.breaker.acquire_anyway()))
-            {
-                let reason = self.reason(place, because, &standings);
-                self.tried.push(place);
-                endpoint.count_request();
-                return Some(Chosen { endpoint, permit, slot, reason });
+            let (place, because, slot) = self.take(&view.field, spread)?;
+            if let Some(permit) = permit(&self.membership.endpoints()[place], view.panics, now) {
+                let reason = self.reason(place, because, &view.standings);
+                return Some(self.sent(place, permit, Stay::alone(slot), reason));
             }
             // Another request has just taken its last trial.
-            field[place] = None;
+            view.field[place] = None;
         }
+    }
+
+    fn sent(
+        &mut self,
+        place: usize,
+        permit: Permit<'a>,
+        stay: Stay<'a>,
+        reason: RouteReason,
+    ) -> Chosen<'a> {
+        let endpoint = &*self.membership.endpoints()[place];
+        self.tried.push(place);
+        endpoint.count_request();
+        Chosen { endpoint, permit, stay, reason }
     }
 
     /// Whether another worker could be asked.
@@ -278,13 +375,18 @@ impl<'a> Route<'a> {
     }
 }
 
+/// Its breaker's leave to ask it.
+fn permit(endpoint: &Endpoint, panics: bool, now: Instant) -> Option<Permit<'_>> {
+    let leave = endpoint.breaker.try_acquire(now);
+    leave.or_else(|| panics.then(|| endpoint.breaker.acquire_anyway()))
+}
+
 /// What a worker that is not asked is said to be.
 fn obstacle(standing: Standing) -> RouteReason {
     match standing {
         Standing::Absent | Standing::Unwell | Standing::Draining => RouteReason::Unreachable,
+        Standing::Ejected => RouteReason::Ejected,
         // One that recovers has given its trials to others.
-        Standing::Tripped | Standing::Ejected | Standing::Recovering | Standing::Well => {
-            RouteReason::Breaker
-        }
+        Standing::Tripped | Standing::Recovering | Standing::Well => RouteReason::Breaker,
     }
 }

@@ -14,6 +14,8 @@
 //! on in its key's *own* order. Thus the overflow of one worker spreads over all others, and the
 //! overflow of one key comes to the same next worker each time, where its answer is known by then.
 //!
+//! What only waits for the run of an equal request is not counted: see `flights`.
+//!
 //! The bound holds at the moment of admission. Later the others may finish what they do, the
 //! total falls and with it the bound: nobody is moved for that.
 //!
@@ -23,7 +25,7 @@ mod choice;
 mod ledger;
 
 pub use choice::{Because, Candidate, LoadFactor, REPLICAS_MAX, Spread};
-pub use ledger::{Load, LoadLedger, LoadSlot, Reserved};
+pub use ledger::{Load, LoadLedger, LoadSlot, Reserved, Ride};
 
 #[cfg(test)]
 mod tests;

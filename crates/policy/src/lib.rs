@@ -11,6 +11,7 @@ pub mod circuit_breaker;
 mod concurrency_limit;
 mod cost;
 pub mod ejection;
+pub mod flights;
 pub mod hash_ring;
 pub mod health;
 mod hedge;
@@ -30,6 +31,7 @@ pub use concurrency_limit::{
     Completion, ConcurrencyLimit, ConcurrencyLimitConfig, Ticket, Urgency,
 };
 pub use ejection::{Ejection, EjectionConfig};
+pub use flights::Flights;
 pub use hash_ring::{Candidates, HashRing, RingError, RingMember};
 pub use health::{Health, HealthConfig, Loss, Transition};
 pub use hedge::{AnswerTime, AnswerTimes, HedgeConfig};

@@ -225,10 +225,14 @@ pub enum RouteReason {
     Primary,
     /// The content is asked for so often that several workers answer it.
     Replica,
+    /// An equal request is under way there and not answered yet.
+    Flight,
     /// Those before it had their share of the load.
     Bound,
-    /// Those before it have open breakers or were taken out for doing worse than the others.
+    /// Those before it have open breakers.
     Breaker,
+    /// Those before it were taken out for doing far worse than the others.
+    Ejected,
     /// Those before it could not have answered in time, by what they told of their queues.
     Backlog,
     /// Those before it have only just begun, and get a growing part of what belongs to them.
@@ -245,11 +249,13 @@ pub enum RouteReason {
 
 impl RouteReason {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Primary,
         Self::Replica,
+        Self::Flight,
         Self::Bound,
         Self::Breaker,
+        Self::Ejected,
         Self::Backlog,
         Self::SlowStart,
         Self::Unreachable,
@@ -263,8 +269,10 @@ impl RouteReason {
         match self {
             Self::Primary => "primary",
             Self::Replica => "replica",
+            Self::Flight => "flight",
             Self::Bound => "bound",
             Self::Breaker => "breaker",
+            Self::Ejected => "ejected",
             Self::Backlog => "backlog",
             Self::SlowStart => "slow_start",
             Self::Unreachable => "unreachable",

@@ -229,6 +229,8 @@ pub struct Allotment {
     /// How many tries may be in flight there with the next one that comes; 0 while it is not
     /// asked.
     pub bound: u64,
+    /// How many are that count: all but those that only wait for the run of an equal one.
+    pub taken: u64,
     /// The part of its work that it gets: below 1 while it has only just begun.
     pub part: f64,
 }

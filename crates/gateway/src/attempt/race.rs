@@ -120,7 +120,7 @@ impl<'a> Work<'a> {
         }
         let leave = self.leave(now)?;
         plan.hedge_at = None;
-        let chosen = self.route.next(now)?;
+        let chosen = self.route.beside(now)?;
         count(&self.attempts.hedges);
         Some(self.begin(chosen, Some(RouteReason::Hedge), Some(leave), now))
     }
@@ -145,16 +145,17 @@ impl<'a> Work<'a> {
         if !self.route.has_next(now) {
             return None;
         }
-        let Some(leave) = self.leave(now) else {
+        let Some((chosen, leave)) = self.another(now) else {
             plan.give_up_at = Some(now + self.attempts.backoff.max);
             return None;
         };
-        let chosen = self.route.next(now)?;
         let slow = first.take().or_else(|| hedge.take()).expect("one is at work");
         self.give_up(slow, plan.is_full_time, now);
         count(&self.attempts.failovers);
-        count(&self.attempts.retries);
-        Some(self.begin(chosen, Some(RouteReason::Retry), Some(leave), now))
+        if leave.is_some() {
+            count(&self.attempts.retries);
+        }
+        Some(self.begin(chosen, Some(RouteReason::Retry), leave, now))
     }
 }
 

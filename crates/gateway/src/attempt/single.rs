@@ -4,7 +4,7 @@ use std::future::pending;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use inferring_policy::{AnswerTime, LoadSlot, Outcome, Permit, RetryPermit};
+use inferring_policy::{AnswerTime, Outcome, Permit, RetryPermit};
 use inferring_types::{
     Blame, BoxFuture, CacheOutcome, ErrorKind, InferResponse, RouteReason, Routed, ServiceError,
 };
@@ -13,7 +13,7 @@ use tracing::debug;
 
 use super::Work;
 use crate::endpoint::Endpoint;
-use crate::routing::Chosen;
+use crate::routing::{Chosen, Stay};
 
 /// A worker at work on a request. Dropped, it is cancelled and counts for nothing.
 pub(super) struct Try<'a> {
@@ -21,7 +21,7 @@ pub(super) struct Try<'a> {
     pub(super) began: Instant,
     answer: BoxFuture<'a, Result<InferResponse, ServiceError>>,
     permit: Permit<'a>,
-    slot: LoadSlot<'a>,
+    stay: Stay<'a>,
     /// Held by all but first tries, and those that cost nothing.
     leave: Option<RetryPermit<'a>>,
     /// Which try of its request it is.
@@ -38,14 +38,14 @@ impl<'a> Work<'a> {
         leave: Option<RetryPermit<'a>>,
         now: Instant,
     ) -> Try<'a> {
-        let Chosen { endpoint, permit, slot, reason: chosen_for } = chosen;
+        let Chosen { endpoint, permit, stay, reason: chosen_for } = chosen;
         self.progress.tries += 1;
         Try {
             endpoint,
             began: now,
             answer: endpoint.member.service.infer(self.request.clone()),
             permit,
-            slot,
+            stay,
             leave,
             number: self.progress.tries,
             reason: reason.unwrap_or(chosen_for),
@@ -60,10 +60,14 @@ impl<'a> Work<'a> {
         now: Instant,
     ) -> Result<InferResponse, ServiceError> {
         let took = tried.lasted(now);
-        let Try { endpoint, permit, slot, leave, number, reason, .. } = tried;
+        let Try { endpoint, permit, stay, leave, number, reason, .. } = tried;
         let outcome = outcome_of(&result);
         permit.record(outcome, now);
-        drop((slot, leave));
+        if result.is_ok() {
+            self.route.answered(now);
+        }
+        stay.end();
+        drop(leave);
         let time = now.saturating_duration_since(self.arrived);
         let routed = Routed { attempt: number, reason, time };
         match result {

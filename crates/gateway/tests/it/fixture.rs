@@ -456,6 +456,20 @@ impl Fleet {
         self.take_journal()
     }
 
+    /// So many contents, `content` the first of them, that belong to the workers in the same order.
+    pub(crate) async fn of_one_order(&self, content: f32, count: usize) -> Vec<f32> {
+        let order = self.order_of(content).await;
+        let mut contents = vec![content];
+        let mut others = (10_000..u16::MAX).map(f32::from);
+        while contents.len() < count {
+            let other = others.next().unwrap();
+            if self.order_of(other).await == order {
+                contents.push(other);
+            }
+        }
+        contents
+    }
+
     /// Who was asked since this was last called.
     pub(crate) fn take_journal(&self) -> Vec<WorkerId> {
         std::mem::take(&mut self.journal.lock())

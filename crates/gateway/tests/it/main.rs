@@ -8,6 +8,7 @@ mod admission;
 mod breakers;
 mod ejection;
 mod fixture;
+mod flights;
 mod load;
 mod membership;
 mod presence;

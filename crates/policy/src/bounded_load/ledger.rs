@@ -8,17 +8,44 @@ use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 /// What one worker has in flight. It lives with the worker, so that a change of membership leaves
 /// it as it is.
 #[derive(Debug, Default)]
-pub struct Load(AtomicU64);
+pub struct Load {
+    counted: AtomicU64,
+    riders: AtomicU64,
+}
 
 impl Load {
     /// Nothing in flight.
     pub fn new() -> Self {
-        Self(AtomicU64::new(0))
+        Self { counted: AtomicU64::new(0), riders: AtomicU64::new(0) }
     }
 
-    /// How many requests are in flight.
+    /// How many requests are in flight that count against the bound.
     pub fn in_flight(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.counted.load(Ordering::Relaxed)
+    }
+
+    /// How many go along with equal ones (`flights`), and do not count.
+    pub fn riders(&self) -> u64 {
+        self.riders.load(Ordering::Relaxed)
+    }
+
+    /// One more goes along.
+    pub fn ride(&self) -> Ride<'_> {
+        self.riders.fetch_add(1, Ordering::Relaxed);
+        Ride { load: self }
+    }
+}
+
+/// A request in flight that does not count against the bound; no more when it is dropped.
+#[derive(Debug)]
+#[must_use = "a ride that is dropped at once is over"]
+pub struct Ride<'a> {
+    load: &'a Load,
+}
+
+impl Drop for Ride<'_> {
+    fn drop(&mut self) {
+        self.load.riders.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -69,7 +96,7 @@ impl LoadLedger {
     }
 
     fn count<'a>(&'a self, load: &'a Load, _turn: &MutexGuard<'_, ()>) -> LoadSlot<'a> {
-        load.0.store(load.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        load.counted.store(load.in_flight() + 1, Ordering::Relaxed);
         LoadSlot { ledger: self, load }
     }
 
@@ -102,8 +129,8 @@ pub struct LoadSlot<'a> {
 impl Drop for LoadSlot<'_> {
     fn drop(&mut self) {
         let _turn = self.ledger.turn();
-        let in_flight = self.load.0.load(Ordering::Relaxed);
+        let in_flight = self.load.in_flight();
         debug_assert!(in_flight > 0, "this one was counted");
-        self.load.0.store(in_flight - 1, Ordering::Relaxed);
+        self.load.counted.store(in_flight - 1, Ordering::Relaxed);
     }
 }
