@@ -1,12 +1,13 @@
 //! The rules of the breaker, one sentence each. All of them together against a second
 //! implementation: `tests/it/breaker_model.rs`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use inferring_types::{BreakerState, OpenedBy};
+use inferring_types::{BreakerState, BreakerStatus, OpenedBy};
 
 use super::*;
 use crate::clock;
+use crate::penalty::PenaltyConfig;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The first time-out is this long at least, and less than a fifth longer.
