@@ -1,5 +1,6 @@
 //! What must hold once nothing goes wrong any more.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,21 +85,24 @@ pub(crate) async fn agree(fleet: &Arc<Fleet>, scenario: &Scenario) {
     }
 }
 
-/// Equal requests at one moment share a run, wherever they meet.
+/// Equal requests at one moment share a run: whatever the bounds on load, each gateway asks one
+/// worker for all of its, and all gateways the same one.
 pub(crate) async fn share(fleet: &Arc<Fleet>) {
     let content = Content(3 * FRESH);
+    let name = |number: usize| format!("sharing-{number}");
     let mut clients = JoinSet::new();
     for number in 0..20 {
         let gateway = number % fleet.gateways.len();
-        let name = format!("sharing-{number}");
-        clients.spawn(client(fleet, gateway, name, content, Due::ANSWERS).ask());
+        clients.spawn(client(fleet, gateway, name(number), content, Due::ANSWERS).ask());
     }
     let ends = clients.join_all().await;
     let answers = ends.iter().filter(|end| **end == End::Answer).count();
     fleet.trace.check(answers == 20, || format!("of 20 equal requests {answers} are answered"));
-    let asked: Vec<_> =
-        (0..20).flat_map(|number| fleet.journal.asked(&format!("sharing-{number}"))).collect();
-    check_computed(fleet, content, &asked);
+    let asked: Vec<_> = (0..20).map(|number| fleet.journal.asked(&name(number))).collect();
+    let firsts: BTreeSet<_> = asked.iter().filter_map(|workers| workers.first()).collect();
+    fleet.trace.check(firsts.len() == 1, || format!("equal requests go to {firsts:?}"));
+    // Where none was hedged, no other one has been asked: it was one run.
+    check_computed(fleet, content, &asked.concat());
 }
 
 /// However many ask for different things at a moment, no worker has more than its part of it.

@@ -1,11 +1,18 @@
 //! The books on who was asked what, kept where requests leave a gateway, and held against the
 //! gateway's promises.
+//!
+//! A try **rides** if an equal one of the same gateway is in flight at the same worker and none of
+//! them is answered yet: it waits for that one's run, so it is allowed by no bound on load and,
+//! after a failure, by no budget. Hedges neither ride nor are ridden along with, and whoever is
+//! tried again may ride on what was answered before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use inferring_types::{Blame, ErrorKind, InferRequest, InferResponse, ServiceError, WorkerId};
+use inferring_types::{
+    Blame, ErrorKind, InferRequest, InferResponse, RoutingKey, ServiceError, WorkerId,
+};
 use parking_lot::Mutex;
 
 use crate::trace::Trace;
@@ -40,7 +47,12 @@ struct Asked {
 struct Account {
     requests: u64,
     requests_ever: u64,
+    /// Tries that do not ride.
     tries: BTreeMap<WorkerId, u64>,
+    /// Tries that are no hedges, by what they ask and of whom.
+    under_way: BTreeMap<(RoutingKey, WorkerId), u64>,
+    /// What was ever answered.
+    answered: BTreeSet<RoutingKey>,
     /// Tries that the retry budget has to allow, in flight and ever.
     extra: u64,
     extra_ever: u64,
@@ -60,6 +72,9 @@ pub(crate) struct Try<'a> {
     gateway: usize,
     worker: WorkerId,
     request: String,
+    key: RoutingKey,
+    is_hedge: bool,
+    rides: bool,
     is_extra: bool,
     /// Whether another try after this one costs nothing.
     next_is_free: bool,
@@ -108,19 +123,29 @@ impl Journal {
         worker: &WorkerId,
     ) -> Try<'_> {
         let id = request.id.to_string();
+        let key = RoutingKey::of(&request.model, &request.inputs);
         let state = &mut *self.state.lock();
         state.tries += 1;
         let asked = state.requests.entry(id.clone()).or_default();
         let is_first = asked.workers.is_empty();
         let is_new = !asked.workers.contains(worker);
-        let is_extra = !is_first && (asked.in_flight > 0 || !asked.next_is_free);
+        let is_hedge = asked.in_flight > 0;
+        let account = state.gateways.entry(gateway).or_default();
+        let under_way = account.under_way.entry((key, worker.clone())).or_default();
+        let is_known = is_first && account.answered.contains(&key);
+        let rides = *under_way > 0 && !is_hedge && !is_known;
+        let is_extra = !is_first && !asked.next_is_free && !rides || is_hedge;
+        *under_way += u64::from(!is_hedge);
         asked.workers.push(worker.clone());
         asked.in_flight += 1;
-        let account = state.gateways.entry(gateway).or_default();
-        *account.tries.entry(worker.clone()).or_default() += 1;
+        *account.tries.entry(worker.clone()).or_default() += u64::from(!rides);
         account.extra += u64::from(is_extra);
         account.extra_ever += u64::from(is_extra);
-        let what = if is_extra { "goes once more" } else { "goes" };
+        let what = match (is_extra, rides) {
+            (true, _) => "goes once more",
+            (false, true) => "rides",
+            (false, false) => "goes",
+        };
         self.trace.note(format_args!("{id} {what} from gateway {gateway} to {worker}"));
         self.trace.check(is_new, || format!("{id} was sent to {worker} twice"));
         self.trace.check(!account.barred.contains(worker), || {
@@ -129,11 +154,12 @@ impl Journal {
         if is_extra {
             self.check_budget(gateway, account);
         }
-        if is_first && self.is_calm.load(Ordering::Relaxed) {
+        if is_first && !rides && self.is_calm.load(Ordering::Relaxed) {
             self.check_bound(gateway, account, worker);
         }
         let (worker, request) = (worker.clone(), id);
-        Try { journal: self, gateway, worker, request, is_extra, next_is_free: false }
+        let next_is_free = false;
+        Try { journal: self, gateway, worker, request, key, is_hedge, rides, is_extra, next_is_free }
     }
 
     fn check_budget(&self, gateway: usize, account: &Account) {
@@ -187,6 +213,10 @@ impl Journal {
 impl Try<'_> {
     /// How it ended, where it was not given up.
     pub(crate) fn ends(&mut self, result: &Result<InferResponse, ServiceError>) {
+        if result.is_ok() {
+            let state = &mut *self.journal.state.lock();
+            state.gateways.entry(self.gateway).or_default().answered.insert(self.key);
+        }
         self.next_is_free = result.as_ref().is_err_and(|error| {
             error.is_unsent()
                 || error.kind() == ErrorKind::Overloaded
@@ -198,12 +228,15 @@ impl Try<'_> {
 
 impl Drop for Try<'_> {
     fn drop(&mut self) {
-        let Self { journal, gateway, worker, request, is_extra, next_is_free } = self;
+        let Self { journal, gateway, worker, request, next_is_free, .. } = self;
         let state = &mut *journal.state.lock();
         if let Some(account) = state.gateways.get_mut(gateway) {
-            account.extra -= u64::from(*is_extra);
+            account.extra -= u64::from(self.is_extra);
             if let Some(tries) = account.tries.get_mut(worker) {
-                *tries -= 1;
+                *tries -= u64::from(!self.rides);
+            }
+            if let Some(under_way) = account.under_way.get_mut(&(self.key, worker.clone())) {
+                *under_way -= u64::from(!self.is_hedge);
             }
         }
         if let Some(asked) = state.requests.get_mut(request) {
