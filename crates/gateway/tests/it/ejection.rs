@@ -54,11 +54,18 @@ async fn fault_08_a_worker_100_times_slower_is_left_alone_and_the_others_answer_
         "{seen:?}",
     );
     fleet.take_journal();
+    // Of the same names, and so with the same keys for each.
+    let twin = Fleet::start(3).await;
     for content in 0..300u16 {
         let asked_at = tokio::time::Instant::now();
         let answer = fleet.ask(content.into()).await.unwrap();
         assert!(asked_at.elapsed() <= 20 * MS);
         assert_ne!(answer.served.worker, slow.id());
+        let reason = match twin.served_by(content.into()).await == slow.id() {
+            true => RouteReason::Ejected,
+            false => RouteReason::Primary,
+        };
+        assert_eq!(answer.routed.unwrap().reason, reason);
     }
     assert!(!fleet.take_journal().contains(&slow.id()));
 

@@ -11,6 +11,7 @@ mod bad_input;
 mod batching;
 mod deadlines;
 mod drain;
+mod explained;
 mod faults;
 mod grpc;
 mod grpc_client;
