@@ -41,3 +41,16 @@ impl Default for ClientConfig {
         }
     }
 }
+
+impl ClientConfig {
+    /// How long the next connection is used. Scattered, so that those that were opened together do
+    /// not end together.
+    pub(crate) fn lifetime(&self) -> Duration {
+        self.lifetime.mul_f64(0.9 + 0.2 * fastrand::f64())
+    }
+
+    /// The largest answer that is read, in bytes.
+    pub(crate) fn answer_max(&self) -> usize {
+        usize::try_from(self.response_size_max.as_u64()).unwrap_or(usize::MAX)
+    }
+}

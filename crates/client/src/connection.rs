@@ -11,6 +11,7 @@ use inferring_protocol::rest::{self, BodyError, Chunks};
 use rustix::io::Errno;
 use tokio::net::TcpStream;
 
+use crate::config::ClientConfig;
 use crate::pool::Place;
 
 /// Why a worker did not answer on a connection.
@@ -27,11 +28,14 @@ pub(crate) enum ConnectionError {
     AllInUse { count: usize },
     #[error("the connection broke off")]
     Broken(#[source] hyper::Error),
+    #[error("the connection broke off, and all requests on it")]
+    ChannelBroken,
     #[error("the answer is larger than the limit of {limit} bytes")]
     TooLarge { limit: usize },
 }
 
 /// A request that was not answered.
+#[derive(Debug)]
 pub(crate) struct Unanswered {
     pub(crate) error: ConnectionError,
     pub(crate) progress: Progress,
@@ -40,7 +44,7 @@ pub(crate) struct Unanswered {
 /// How far a request came that was not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// Nothing of it was sent.
+    /// Nothing of it was sent, or the worker has said that it did not look at it.
     Unsent,
     /// The worker may have it, and may have executed it.
     Sent,
@@ -56,33 +60,18 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Opens a connection to `address` (`host:port`), to be used for about `lifetime`.
+    /// Opens a connection to `address` (`host:port`).
     pub(crate) async fn open(
         address: &str,
-        timeout: Duration,
-        lifetime: Duration,
+        config: &ClientConfig,
         place: Place,
     ) -> Result<Self, ConnectionError> {
-        let connect = async {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            Ok(stream)
-        };
-        let stream = tokio::time::timeout(timeout, connect)
-            .await
-            .map_err(|_| ConnectionError::ConnectTimeout {
-                address: address.into(),
-                timeout,
-                source: std::io::ErrorKind::TimedOut.into(),
-            })?
-            .map_err(|source| not_connected(address, source))?;
+        let stream = connect(address, config.connect_timeout).await?;
         let (sender, driver) =
             http1::handshake(TokioIo::new(stream)).await.map_err(ConnectionError::Broken)?;
         // Ends when the sender is dropped or the worker closes; the sender sees any error.
         tokio::spawn(driver);
-        // Scattered, so that those that were opened together do not end together.
-        let lifetime = lifetime.mul_f64(0.9 + 0.2 * fastrand::f64());
-        Ok(Self { sender, expires: Instant::now() + lifetime, _place: place })
+        Ok(Self { sender, expires: Instant::now() + config.lifetime(), _place: place })
     }
 
     /// Whether it has been used for as long as it may.
@@ -118,6 +107,26 @@ impl Connection {
         let body = body.map_err(|error| Unanswered { error, progress: Progress::Answering })?;
         Ok(Response::from_parts(head, body))
     }
+}
+
+/// Connects to `address` (`host:port`) within `timeout`.
+pub(crate) async fn connect(
+    address: &str,
+    timeout: Duration,
+) -> Result<TcpStream, ConnectionError> {
+    let connect = async {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    };
+    tokio::time::timeout(timeout, connect)
+        .await
+        .map_err(|_| ConnectionError::ConnectTimeout {
+            address: address.into(),
+            timeout,
+            source: std::io::ErrorKind::TimedOut.into(),
+        })?
+        .map_err(|source| not_connected(address, source))
 }
 
 /// Why no connection came about: what this process or its host lacks is not the worker's failure.

@@ -67,7 +67,7 @@ impl Pool {
 
     /// This thread's most recently used connection that may be used.
     pub(crate) fn take(&self, now: Instant) -> Option<Connection> {
-        let doubts = self.doubts.load(Ordering::Relaxed);
+        let doubts = self.doubts();
         let mut idle = self.by_thread.get_or_default().idle.borrow_mut();
         while let Some(last) = idle.pop_back() {
             if now.duration_since(last.since) >= self.idle_timeout {
@@ -84,7 +84,7 @@ impl Pool {
 
     /// Keeps a connection that has just carried an answer for this thread's next request.
     pub(crate) fn put(&self, connection: Connection, now: Instant) {
-        let doubts = self.doubts.load(Ordering::Relaxed);
+        let doubts = self.doubts();
         let mut idle = self.by_thread.get_or_default().idle.borrow_mut();
         let outlived = idle
             .front()
@@ -117,7 +117,7 @@ impl Pool {
     pub(crate) fn is_warm(&self, now: Instant, recently: Duration) -> bool {
         let of_thread = self.by_thread.get_or_default();
         let idle = of_thread.idle.borrow();
-        let doubts = self.doubts.load(Ordering::Relaxed);
+        let doubts = self.doubts();
         match idle.back() {
             Some(last) => {
                 let is_recent = now.duration_since(last.since) < recently;
@@ -125,6 +125,11 @@ impl Pool {
             }
             None => of_thread.open.load(Ordering::Relaxed) > 0,
         }
+    }
+
+    /// How often the worker has been doubted.
+    pub(crate) fn doubts(&self) -> u64 {
+        self.doubts.load(Ordering::Relaxed)
     }
 
     /// Uses nothing any more that is idle now.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use inferring_protocol::fields::{LOAD, load};
+use inferring_protocol::frames;
 use inferring_protocol::rest::documents::{ErrorDocument, WorkerHealth};
 use inferring_protocol::rest::{Chunks, headers, v2};
 use inferring_protocol::status::error_from_http;
@@ -18,6 +19,8 @@ use inferring_types::{
 };
 use tracing::debug;
 
+use crate::channel::Asked;
+use crate::channels::Channels;
 use crate::config::ClientConfig;
 use crate::connection::{Connection, ConnectionError, Progress, Unanswered};
 use crate::pool::Pool;
@@ -30,6 +33,7 @@ pub struct RemoteWorker {
     pub(crate) host: HeaderValue,
     config: ClientConfig,
     pool: Pool,
+    channels: Channels,
     models: ArcSwap<ModelCatalog<RemoteModel>>,
 }
 
@@ -73,6 +77,7 @@ impl RemoteWorker {
             address: address.to_owned(),
             host,
             pool: Pool::new(&config),
+            channels: Channels::default(),
             config,
             models: ArcSwap::default(),
         })
@@ -83,6 +88,18 @@ impl RemoteWorker {
         let repeats = if request.sequence.is_some() { Repeats::Never } else { Repeats::Once };
         let infer = self.infer_path(request.selector())?;
         let message = v2::encode_request(&request);
+        if repeats == Repeats::Once
+            && let Some(asked) = self.ask_in_frames(&request, &message)
+        {
+            match asked.await {
+                Ok(answer) => return answer_in_frame(answer, request),
+                Err(unanswered) if unanswered.progress == Progress::Answering => {
+                    return Err(self.unanswered(unanswered, repeats));
+                }
+                // As where a connection closes under a request: it is sent again, once.
+                Err(_) => {}
+            }
+        }
         let http = || {
             // Asked for anew each time it is sent: connecting took some of it.
             let remaining = request.deadline.remaining(now());
@@ -108,12 +125,23 @@ impl RemoteWorker {
         }
         let body = response.body();
         let json_length =
-            headers::json_length(response.headers(), body.len()).map_err(|error| {
-                ServiceError::failed("the worker's answer is malformed").caused_by(error)
-            })?;
+            headers::json_length(response.headers(), body.len()).map_err(malformed)?;
         let mut answer = v2::decode_response(body, json_length, request.id, request.model)?;
         answer.served.load = load_in(&response).unwrap_or_default();
         Ok(answer)
+    }
+
+    /// Sends a request on a channel, if there is one that takes it.
+    fn ask_in_frames(&self, request: &InferRequest, message: &v2::Message) -> Option<Asked> {
+        let (now, asked) = (now(), request.selector());
+        let framed = frames::Request {
+            model: request.model.as_str(),
+            version: asked.version,
+            timeout: request.deadline.remaining(now),
+            json_length: message.json_length,
+        };
+        let Self { address, config, pool, channels, .. } = self;
+        channels.ask(address, config, pool, &framed, &message.body, now)
     }
 
     async fn health(&self) -> Result<WorkerStatus, ServiceError> {
@@ -127,6 +155,8 @@ impl RemoteWorker {
         let response = self.exchange(request, Repeats::Once).await;
         doubt.settle(&response);
         let response = response?;
+        let spoken = response.headers().get(frames::FIELD);
+        self.channels.learn(spoken.is_some_and(|version| version == frames::VERSION));
         // A worker that is not ready answers 503 with the same document.
         let health: WorkerHealth = serde_json::from_slice(response.body()).map_err(|error| {
             let what = format!("{} does not answer as a worker does", self.address);
@@ -203,8 +233,7 @@ impl RemoteWorker {
     async fn connect(&self) -> Result<Connection, ConnectionError> {
         let all_in_use = || ConnectionError::AllInUse { count: self.pool.open_max() };
         let place = self.pool.place().ok_or_else(all_in_use)?;
-        let ClientConfig { connect_timeout, lifetime, .. } = self.config;
-        Connection::open(&self.address, connect_timeout, lifetime, place).await
+        Connection::open(&self.address, &self.config, place).await
     }
 
     /// Sees to it that this thread has a connection that works, where it had no use for one of
@@ -233,8 +262,7 @@ impl RemoteWorker {
         mut connection: Connection,
         request: Request<Chunks>,
     ) -> Result<Response<Bytes>, Unanswered> {
-        let limit = usize::try_from(self.config.response_size_max.as_u64()).unwrap_or(usize::MAX);
-        let response = connection.exchange(request, limit).await?;
+        let response = connection.exchange(request, self.config.answer_max()).await?;
         self.pool.put(connection, now());
         Ok(response)
     }
@@ -345,6 +373,26 @@ fn now() -> Instant {
 /// Whoever asked set the deadline: that it was too short says nothing of the worker.
 fn deadline_exceeded() -> ServiceError {
     ServiceError::deadline_exceeded("the deadline passed before the worker answered")
+}
+
+fn malformed(error: impl std::error::Error + Send + Sync + 'static) -> ServiceError {
+    ServiceError::failed("the worker's answer is malformed").caused_by(error)
+}
+
+/// The answer that a frame holds.
+fn answer_in_frame(message: Bytes, request: InferRequest) -> Result<InferResponse, ServiceError> {
+    let (head, body) = frames::Answer::read(message).map_err(malformed)?;
+    if head.status != StatusCode::OK {
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let error = error_from_http(head.status, text, head.retry_after);
+        return Err(match head.load {
+            Some(load) => error.with_load(load),
+            None => error,
+        });
+    }
+    let mut answer = v2::decode_response(&body, head.json_length, request.id, request.model)?;
+    answer.served.load = head.load.unwrap_or_default();
+    Ok(answer)
 }
 
 fn load_in(response: &Response<Bytes>) -> Option<WorkerLoad> {

@@ -23,6 +23,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
+use inferring_protocol::frames;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -45,6 +46,32 @@ pub(crate) struct ClientStream {
     /// Runs while what the client still sends is thrown away.
     lingering: Option<Pin<Box<Sleep>>>,
     state: Arc<State>,
+}
+
+/// What a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+    Frames,
+}
+
+/// What a client that speaks HTTP/2 sends first.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+impl Protocol {
+    /// What a client speaks that opens so; `None` where what follows would tell.
+    fn of(seen: &[u8], ended: bool) -> Option<Self> {
+        for (preface, protocol) in [(HTTP2_PREFACE, Self::Http2), (frames::PREFACE, Self::Frames)] {
+            if seen.starts_with(preface) {
+                return Some(protocol);
+            }
+            if preface.starts_with(seen) && !ended {
+                return None;
+            }
+        }
+        Some(Self::Http1)
+    }
 }
 
 /// What looks at the bytes that the client sends.
@@ -106,35 +133,27 @@ impl ClientStream {
         self.state.clone()
     }
 
-    /// Whether the client speaks HTTP/2, which it opens with `preface`. Reads until that is
-    /// certain, or the client sends no more.
+    /// What the client speaks. Reads until that is certain, or the client sends no more.
     ///
     /// # Errors
     /// Where the connection fails.
-    pub(crate) async fn speaks_http2(&mut self, preface: &[u8]) -> io::Result<bool> {
-        let is_http2 = self.opens_with(preface).await?;
-        self.watch = if is_http2 {
-            Watch::Http2(FrameBudget::new(preface.len(), Instant::now()))
-        } else {
-            Watch::Http1(Framing::default())
-        };
-        Ok(is_http2)
-    }
-
-    /// Whether the first bytes that the client sends are these.
-    async fn opens_with(&mut self, expected: &[u8]) -> io::Result<bool> {
+    pub(crate) async fn protocol(&mut self) -> io::Result<Protocol> {
         /// Enough for most requests' heads, so that reading them takes one read as ever.
         const READ_MAX: usize = 4096;
         let mut seen = BytesMut::with_capacity(READ_MAX);
-        loop {
+        let protocol = loop {
             let ended = self.stream.read_buf(&mut seen).await? == 0;
-            let compared = seen.len().min(expected.len());
-            let differs = seen[..compared] != expected[..compared];
-            if ended || differs || compared == expected.len() {
-                self.opening = seen.freeze();
-                return Ok(!differs && compared == expected.len());
+            if let Some(protocol) = Protocol::of(&seen, ended) {
+                break protocol;
             }
-        }
+        };
+        self.opening = seen.freeze();
+        self.watch = match protocol {
+            Protocol::Http1 => Watch::Http1(Framing::default()),
+            Protocol::Http2 => Watch::Http2(FrameBudget::new(HTTP2_PREFACE.len(), Instant::now())),
+            Protocol::Frames => Watch::Nothing,
+        };
+        Ok(protocol)
     }
 
     /// What became of writing `offered` bytes, unless the client's time is over.

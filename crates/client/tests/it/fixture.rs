@@ -162,7 +162,7 @@ async fn converse(stream: TcpStream, connection: usize, script: Arc<Script>) {
 }
 
 /// Reads a request's head and body, or `None` where the client has closed.
-async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
+pub(crate) async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if stream.read_line(&mut head).await.ok()? == 0 {
@@ -213,7 +213,7 @@ pub(crate) async fn good_body() -> (String, Vec<u8>) {
 }
 
 /// A worker's health document.
-fn health() -> Vec<u8> {
+pub(crate) fn health() -> Vec<u8> {
     let status = WorkerStatus {
         id: "worker_1".into(),
         incarnation: 1,

@@ -43,7 +43,12 @@ fn a_request_and_its_answer_read_back() {
     outbox.request(7, &versioned, body(&[b"{}", b"raw"]));
     let load = WorkerLoad { wait: Duration::from_micros(3), run: Duration::ZERO };
     let answers = [
-        Answer { status: StatusCode::OK, load: Some(load), retry_after: None, json_length: Some(2) },
+        Answer {
+            status: StatusCode::OK,
+            load: Some(load),
+            retry_after: None,
+            json_length: Some(2),
+        },
         Answer {
             status: StatusCode::TOO_MANY_REQUESTS,
             load: None,

@@ -17,18 +17,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::watch;
 use tracing::debug;
 
 use super::age::Age;
-use super::{HEAD_SIZE_MAX, Serving, told_to_close};
+use super::{HEAD_SIZE_MAX, Serving, told_to_close, told_to_leave};
 use crate::client_stream::{ClientStream, State};
 use crate::{grpc, rest};
 use body::AnswerBody;
 use streams::Streams;
-
-/// What a client that speaks HTTP/2 sends first.
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Requests that a client may have open at a time. More than most clients ever use; what each
 /// can hold is bounded besides.
@@ -130,16 +126,6 @@ async fn answer(serving: &Arc<Serving>, request: Request<Incoming>) -> Response<
     // Says how HTTP/1.1 is to go on; here a request that was not read to its end is reset.
     answer.headers_mut().remove(CONNECTION);
     answer.map(AnswerBody::rest)
-}
-
-/// Completes when the server is ordered to stop. A client that connects after that may have
-/// nowhere else to go: it is served until the server closes.
-async fn told_to_leave(mut leaving: watch::Receiver<bool>) {
-    if *leaving.borrow_and_update() {
-        return std::future::pending().await;
-    }
-    // It never fails: the other end outlives all connections.
-    let _ = leaving.changed().await;
 }
 
 /// Completes when the connection has carried nothing for `time`, or little longer: no request

@@ -1,7 +1,8 @@
-//! One connection: HTTP/1.1 or HTTP/2 on the same port, with limits on what a slow or silent
+//! One connection: HTTP/1.1, HTTP/2 or frames on the same port, with limits on what a slow or silent
 //! client may hold.
 
 mod age;
+mod frames;
 mod http1;
 mod http2;
 
@@ -11,7 +12,7 @@ use inferring_types::NodeAdmin;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use crate::client_stream::ClientStream;
+use crate::client_stream::{ClientStream, Protocol};
 use crate::config::ServerConfig;
 use crate::{Node, grpc};
 
@@ -55,21 +56,30 @@ pub(crate) async fn serve(stream: TcpStream, serving: &Arc<Serving>) {
     let _ = stream.set_nodelay(true);
     let mut stream = ClientStream::new(stream, &serving.config);
     // Before its first byte a client is as silent as one that never ends a request's head.
-    let opening =
-        tokio::time::timeout(serving.config.header_timeout, stream.speaks_http2(http2::PREFACE));
-    let is_http2 = tokio::select! {
+    let opening = tokio::time::timeout(serving.config.header_timeout, stream.protocol());
+    let protocol = tokio::select! {
         biased;
         opened = opening => match opened {
-            Ok(Ok(is_http2)) => is_http2,
+            Ok(Ok(protocol)) => protocol,
             Ok(Err(_)) | Err(_) => return,
         },
         () = told_to_close(serving.stages.closing.clone()) => return,
     };
-    if is_http2 {
-        http2::serve(stream, serving).await;
-    } else {
-        http1::serve(stream, serving).await;
+    match protocol {
+        Protocol::Http1 => http1::serve(stream, serving).await,
+        Protocol::Http2 => http2::serve(stream, serving).await,
+        Protocol::Frames => frames::serve(stream, serving).await,
     }
+}
+
+/// Completes when the server is ordered to stop. A client that connects after that may have
+/// nowhere else to go: it is served until the server closes.
+async fn told_to_leave(mut leaving: watch::Receiver<bool>) {
+    if *leaving.borrow_and_update() {
+        return std::future::pending().await;
+    }
+    // It never fails: the other end outlives all connections.
+    let _ = leaving.changed().await;
 }
 
 /// Completes when the connection is to end after the request it is at.

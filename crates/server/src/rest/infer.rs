@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
-use inferring_protocol::rest::v2::OutputForm;
+use inferring_protocol::rest::v2::{Message, OutputForm};
 use inferring_protocol::rest::{Chunks, headers, plain, v2};
 use inferring_types::{
     Deadline, InferRequest, InferResponse, ModelMetadata, ModelSelector, NamedTensor, RequestId,
@@ -66,16 +66,20 @@ pub(super) async fn v2(
     let mut intake = Intake::new(config);
     let result = async {
         let body = intake.receive(head, body).await?;
-        let model = node.model(asked)?;
-        let decoded = decode_v2(body, intake.json_length, &model).await?;
-        intake.identify(decoded.id);
-        intake.limit(decoded.timeout);
-        let request = InferRequest {
-            priority: decoded.priority,
-            sequence: decoded.sequence,
-            ..intake.request(&model, asked, decoded.inputs, decoded.outputs)
+        let (response, form) = intake.ask_v2(node, asked, body).await?;
+        let (id, account) = (response.id.clone(), intake.curiosity.account_of(&response));
+        let message = write_v2(response, form).await?;
+        let content_type = match message.json_length {
+            Some(_) => "application/octet-stream",
+            None => "application/json",
         };
-        encode_v2(node.infer(request).await?, decoded.form, intake.curiosity).await
+        let mut http = respond(StatusCode::OK, content_type, message.body);
+        if let Some(length) = message.json_length {
+            http.headers_mut().insert(headers::JSON_LENGTH, HeaderValue::from(length));
+        }
+        insert_request_id(&mut http, &id);
+        account.insert_into(http.headers_mut());
+        Ok(http)
     };
     result.await.unwrap_or_else(|error| intake.refuse(&error))
 }
@@ -98,25 +102,13 @@ async fn decode_v2(
     offload::run(is_long, move || v2::decode_request(&body, json_length)).await
 }
 
-async fn encode_v2(
+/// Writes an answer as its request wants it.
+pub(super) async fn write_v2(
     response: InferResponse,
     form: OutputForm,
-    curiosity: Curiosity,
-) -> Result<Response<Chunks>, ServiceError> {
-    let (id, account) = (response.id.clone(), curiosity.account_of(&response));
+) -> Result<Message, ServiceError> {
     let is_long = bytes_as_json(&response, |output| form.is_binary(output)) > LONG_DATA;
-    let message = offload::run(is_long, move || v2::encode_response(&response, &form)).await?;
-    let content_type = match message.json_length {
-        Some(_) => "application/octet-stream",
-        None => "application/json",
-    };
-    let mut http = respond(StatusCode::OK, content_type, message.body);
-    if let Some(length) = message.json_length {
-        http.headers_mut().insert(headers::JSON_LENGTH, HeaderValue::from(length));
-    }
-    insert_request_id(&mut http, &id);
-    account.insert_into(http.headers_mut());
-    Ok(http)
+    offload::run(is_long, move || v2::encode_response(&response, &form)).await
 }
 
 /// How many bytes of a response are to be turned into JSON.
@@ -126,11 +118,11 @@ fn bytes_as_json(response: &InferResponse, is_binary: impl Fn(&TensorName) -> bo
 }
 
 /// What is known of a request while it is read, so that an error can be answered to it.
-struct Intake<'a> {
+pub(super) struct Intake<'a> {
     config: &'a ServerConfig,
     arrived: Instant,
     curiosity: Curiosity,
-    id: Option<RequestId>,
+    pub(super) id: Option<RequestId>,
     timeout: Option<Duration>,
     json_length: Option<usize>,
 }
@@ -150,6 +142,34 @@ impl<'a> Intake<'a> {
         let body = receive(self.config, head, body).await?;
         self.json_length = headers::json_length(&head.headers, body.len())?;
         Ok(body)
+    }
+
+    /// What a gateway says in a frame: how long it waits, and where the body's head ends.
+    pub(super) fn framed(
+        config: &'a ServerConfig,
+        timeout: Duration,
+        json_length: Option<usize>,
+    ) -> Self {
+        Self { timeout: Some(timeout), json_length, ..Self::new(config) }
+    }
+
+    /// Asks for what a body of v2 says: the answer, and how it is wanted.
+    pub(super) async fn ask_v2(
+        &mut self,
+        node: &dyn Node,
+        asked: ModelSelector<'_>,
+        body: Bytes,
+    ) -> Result<(InferResponse, OutputForm), ServiceError> {
+        let model = node.model(asked)?;
+        let decoded = decode_v2(body, self.json_length, &model).await?;
+        self.identify(decoded.id);
+        self.limit(decoded.timeout);
+        let request = InferRequest {
+            priority: decoded.priority,
+            sequence: decoded.sequence,
+            ..self.request(&model, asked, decoded.inputs, decoded.outputs)
+        };
+        Ok((node.infer(request).await?, decoded.form))
     }
 
     /// Takes the id in the body, which goes before the one in the head; makes one where there

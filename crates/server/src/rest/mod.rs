@@ -2,6 +2,7 @@
 
 mod admin;
 mod body;
+pub(crate) mod framed;
 mod infer;
 mod metrics;
 mod offload;
@@ -17,6 +18,7 @@ use http::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
+use inferring_protocol::frames;
 use inferring_protocol::rest::documents::ErrorDocument;
 use inferring_protocol::rest::{Chunks, Coding, UnknownCoding, collect, headers};
 use inferring_protocol::status::{http_status, retry_after_seconds};
@@ -91,7 +93,11 @@ async fn answer_to(
             let answer = infer::v2(node, config, asked.selector(), head, body).await;
             body::compress(&head.headers, answer).await
         }
-        Route::Health => status::health(node).await,
+        Route::Health => {
+            let mut health = status::health(node).await;
+            health.headers_mut().insert(frames::FIELD, HeaderValue::from_static(frames::VERSION));
+            health
+        }
         Route::Stats => status::stats(node).await,
         Route::Live => json(StatusCode::OK, &serde_json::json!({ "live": true })),
         Route::Ready => status::ready(node).await,
@@ -175,15 +181,20 @@ fn respond(status: StatusCode, content_type: &'static str, body: Chunks) -> Resp
     response
 }
 
-/// An error as an answer; what concerns the operator goes into the log, once.
-fn error_response(error: &ServiceError, id: Option<&RequestId>) -> Response<Chunks> {
-    let status = http_status(error.kind());
+/// What concerns the operator goes into the log, once.
+fn log(error: &ServiceError, id: Option<&RequestId>) {
     let request = id.map(RequestId::as_str).unwrap_or_default();
     if error.kind() == ErrorKind::Internal {
         warn!(request, error = %error.chain(), "request failed");
     } else {
         debug!(request, error = %error.chain(), "request refused");
     }
+}
+
+/// An error as an answer.
+fn error_response(error: &ServiceError, id: Option<&RequestId>) -> Response<Chunks> {
+    let status = http_status(error.kind());
+    log(error, id);
     let document =
         ErrorDocument { error: error.to_string(), request_id: id.map(ToString::to_string) };
     let mut response = json(status, &document);

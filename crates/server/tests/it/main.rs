@@ -10,6 +10,7 @@ mod fixture;
 mod floods;
 mod frames;
 mod grpc;
+mod multiplexed;
 mod node;
 mod smuggling;
 mod streams;
