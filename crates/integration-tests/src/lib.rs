@@ -12,6 +12,7 @@ pub mod client;
 pub mod cluster;
 pub mod faults;
 pub mod folder;
+pub mod front;
 pub mod http2;
 pub mod load;
 pub mod models;
