@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use inferring_protocol::frames::{self, Event, Inbox, Limits, Outbox};
 use inferring_protocol::grpc::inference::ModelInferRequest;
 use inferring_protocol::rest::{Chunks, Coding, collect, plain, repository, v2};
 use inferring_protocol::{grpc, npy};
@@ -38,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "json", run: json_request, seeds: "crates/fuzz/corpus/json" },
     Target { name: "binary", run: binary_request, seeds: "crates/fuzz/corpus/binary" },
     Target { name: "response", run: response, seeds: "crates/fuzz/corpus/response" },
+    Target { name: "frames", run: received_frames, seeds: "crates/fuzz/corpus/frames" },
     Target { name: "coding", run: compressed_body, seeds: "crates/fuzz/corpus/coding" },
     Target { name: "load", run: load_request, seeds: "crates/fuzz/corpus/load" },
     Target { name: "grpc", run: grpc_request, seeds: "crates/fuzz/corpus/grpc" },
@@ -96,6 +98,52 @@ fn response(data: &[u8]) {
     let json_length = Some(usize::from(u16::from_le_bytes(*length)));
     let (id, model) = (RequestId::generate(), MODEL.name.clone());
     let _ = v2::decode_response(&Bytes::copy_from_slice(body), json_length, id, model);
+}
+
+/// The first byte says where what is received is cut in two.
+fn received_frames(data: &[u8]) {
+    const LIMITS: Limits = Limits { message: 1000, connection: 3000 };
+    let Some((&cut, bytes)) = data.split_first() else { return };
+    let (mut inbox, mut outbox) = (Inbox::new(LIMITS), Outbox::default());
+    let (first, second) = bytes.split_at(usize::from(cut).min(bytes.len()));
+    for part in [first, second] {
+        inbox.room().extend_from_slice(part);
+        loop {
+            match inbox.next() {
+                Ok(None) => break,
+                Err(_) => return,
+                Ok(Some(Event::Request { stream, message })) => {
+                    assert!(message.len() <= LIMITS.message);
+                    let Ok((request, body)) = frames::Request::read(&message) else { continue };
+                    outbox.request(stream, &request, Chunks::one(body));
+                    assert_eq!(again(&mut outbox), Event::Request { stream, message });
+                }
+                Ok(Some(Event::Answer { stream, message })) => {
+                    let Ok((answer, body)) = frames::Answer::read(message.clone()) else {
+                        continue;
+                    };
+                    outbox.answer(stream, &answer, Chunks::one(body.clone()));
+                    let Event::Answer { message, .. } = again(&mut outbox) else {
+                        panic!("an answer was written");
+                    };
+                    assert_eq!(frames::Answer::read(message), Ok((answer, body)));
+                }
+                Ok(Some(_)) => {}
+            }
+        }
+    }
+}
+
+/// What is in the outbox, received.
+fn again(outbox: &mut Outbox) -> Event {
+    let mut inbox = Inbox::new(Limits { message: 1 << 20, connection: 1 << 20 });
+    while !outbox.is_empty() {
+        let next = outbox.next();
+        let length = next.len();
+        inbox.room().extend_from_slice(next);
+        outbox.written(length);
+    }
+    inbox.next().ok().flatten().expect("what was written is read")
 }
 
 /// The first byte chooses the coding.
