@@ -19,9 +19,12 @@ pub(super) fn document() -> Response<Chunks> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use http::Method;
+    use inferring_protocol::rest::admin::{
+        AddWorkerRequest, DrainingDocument, WeightRequest, WorkerDocument, WorkersDocument,
+    };
     use inferring_protocol::rest::documents::ErrorDocument;
     use inferring_protocol::rest::repository::{
         IndexDocument, IndexRequest, decode_load, decode_unload,
@@ -30,6 +33,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::rest::admin;
     use crate::rest::route::{self, PATHS, Route};
 
     fn openapi() -> Value {
@@ -40,11 +44,17 @@ mod tests {
     fn operations(openapi: &Value) -> Vec<(&str, Method, &Value)> {
         let paths = openapi["paths"].as_object().unwrap().iter();
         let operations = paths.flat_map(|(path, methods)| {
-            methods.as_object().unwrap().iter().map(move |(method, operation)| {
+            let methods = methods.as_object().unwrap().iter().filter(|(key, _)| *key != "servers");
+            methods.map(move |(method, operation)| {
                 (path.as_str(), method.to_uppercase().parse().unwrap(), operation)
             })
         });
         operations.collect()
+    }
+
+    /// Whether it is answered where operators are listened to.
+    fn is_admin(path: &str) -> bool {
+        path.starts_with("/admin/")
     }
 
     fn filled_in(path: &str) -> String {
@@ -84,6 +94,7 @@ mod tests {
         let operations = operations(&openapi);
         let kinds: BTreeSet<_> = operations
             .iter()
+            .filter(|(path, ..)| !is_admin(path))
             .map(|(path, method, _)| {
                 let path = filled_in(path);
                 let route = route::find(method, &path);
@@ -94,12 +105,34 @@ mod tests {
     }
 
     #[test]
+    fn every_method_of_an_operators_path_is_in_it_and_no_other() {
+        let openapi = openapi();
+        let mut described = BTreeMap::<_, BTreeSet<_>>::new();
+        for (path, method, _) in operations(&openapi) {
+            described.entry(path).or_default().insert(method.to_string());
+        }
+        described.retain(|path, _| is_admin(path));
+        assert_eq!(described.len(), admin::PATHS.len());
+        for (path, methods) in described {
+            let allowed = admin::find(&path.replace("{id}", "w")).unwrap().allowed().split(", ");
+            let implied = ["HEAD", "OPTIONS"];
+            let allowed: BTreeSet<_> =
+                allowed.filter(|method| !implied.contains(method)).map(str::to_owned).collect();
+            assert_eq!(methods, allowed, "{path}");
+            // It says where that is.
+            let server = &openapi["paths"][path]["servers"][0]["description"];
+            assert_eq!(server, "`listen.admin`.", "{path}");
+        }
+    }
+
+    #[test]
     fn it_has_the_paths_that_messages_name() {
         let openapi = openapi();
         let described: BTreeSet<_> =
             operations(&openapi).into_iter().map(|(path, ..)| path.to_owned()).collect();
         let named: BTreeSet<_> = PATHS
             .iter()
+            .chain(&admin::PATHS)
             .flat_map(|path| match path.split_once('[') {
                 None => vec![(*path).to_owned()],
                 Some((front, rest)) => {
@@ -132,10 +165,12 @@ mod tests {
                 Some("load") => drop(decode_load(model, example).unwrap()),
                 Some("unload") => decode_unload(example).unwrap(),
                 Some("index") => assert!(IndexRequest::decode(example).unwrap().ready),
+                Some("workers") => drop(AddWorkerRequest::decode(example).unwrap()),
+                Some("weight") => drop(WeightRequest::decode(example).unwrap()),
                 _ => panic!("{path}: read its example here"),
             }
         }
-        assert_eq!(count, 8);
+        assert_eq!(count, 10);
     }
 
     #[test]
@@ -145,19 +180,40 @@ mod tests {
         let metadata = ModelDocument::from(&iris());
         let entry = json!({"name": "iris", "version": "1", "state": "READY", "reason": ""});
         let entry: IndexDocument = serde_json::from_value(entry).unwrap();
+        let example = |path: &str| {
+            let answer = &openapi["paths"][path]["get"]["responses"]["200"];
+            answer["content"]["application/json"]["example"].clone()
+        };
+        let mut worker: WorkerDocument =
+            serde_json::from_value(example("/admin/workers/{id}")).unwrap();
+        // All that there can be.
+        worker.error = Some("it refused".to_owned());
+        let mut workers: WorkersDocument =
+            serde_json::from_value(example("/admin/workers")).unwrap();
+        workers.membership.error = Some("no list".to_owned());
+        let membership = serde_json::to_value(&workers.membership).unwrap();
+        let described = &openapi["components"]["schemas"]["Workers"]["properties"]["membership"];
+        assert_members("the membership", described, &membership);
         for (name, written) in [
             ("Error", serde_json::to_value(error).unwrap()),
             ("ModelMetadata", serde_json::to_value(metadata).unwrap()),
             ("IndexEntry", serde_json::to_value(entry).unwrap()),
+            ("Worker", serde_json::to_value(worker).unwrap()),
+            ("Workers", serde_json::to_value(workers).unwrap()),
+            ("Draining", serde_json::to_value(DrainingDocument { draining: true }).unwrap()),
         ] {
-            let schema = &openapi["components"]["schemas"][name];
-            let written = written.as_object().unwrap();
-            for required in schema["required"].as_array().unwrap() {
-                assert!(written.contains_key(required.as_str().unwrap()), "{name}: {required}");
-            }
-            for member in written.keys() {
-                assert!(schema["properties"].get(member).is_some(), "{name}: {member}");
-            }
+            assert_members(name, &openapi["components"]["schemas"][name], &written);
+        }
+    }
+
+    #[track_caller]
+    fn assert_members(name: &str, schema: &Value, written: &Value) {
+        let written = written.as_object().unwrap();
+        for required in schema["required"].as_array().unwrap() {
+            assert!(written.contains_key(required.as_str().unwrap()), "{name}: {required}");
+        }
+        for member in written.keys() {
+            assert!(schema["properties"].get(member).is_some(), "{name}: {member}");
         }
     }
 
