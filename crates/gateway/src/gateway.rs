@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use inferring_policy::{Completion, ConcurrencyLimit, Ticket, Urgency};
 use inferring_types::{
-    AdmissionStatus, BoxFuture, ErrorKind, GatewayStatus, InferRequest, InferResponse,
-    InferenceService, ModelCatalog, ModelMetadata, ModelSelector, NodeStatus, RoutingKey,
-    ServiceError, StatusSource,
+    AdmissionStatus, Announced, BoxFuture, ErrorKind, GatewayStatus, InferRequest, InferResponse,
+    InferenceService, ModelCatalog, ModelMetadata, ModelSelector, NodeStatus, Reservation,
+    RouteReason, Routed, RoutingKey, ServiceError, StatusSource,
 };
 
 use crate::attempt::{Attempts, Progress, Traffic, Work};
@@ -28,6 +28,14 @@ use crate::routing::Router;
 const TOO_MUCH: &str = "the gateway has as many requests in flight as its workers can do in time";
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// A head does not tell its request's priority. As long after an urgent one as this, another one
+/// may be behind each.
+const URGENCY_KEPT_MS: u64 = 10_000;
+
+fn too_much() -> ServiceError {
+    ServiceError::overloaded(TOO_MUCH).retry_after(RETRY_AFTER)
+}
+
 /// Routes requests to workers.
 pub struct Gateway {
     config: GatewayConfig,
@@ -41,6 +49,8 @@ pub struct Gateway {
     requests: AtomicU64,
     errors: AtomicU64,
     admission: ConcurrencyLimit,
+    /// When an urgent request last came, in milliseconds since the start and 1 more; 0 before.
+    urgent: AtomicU64,
     attempts: Attempts,
 }
 
@@ -80,6 +90,7 @@ impl Gateway {
             draining: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             errors: AtomicU64::new(0),
+            urgent: AtomicU64::new(0),
         }))
     }
 
@@ -219,6 +230,40 @@ impl Gateway {
         models.find(asked).cloned()
     }
 
+    /// Lets a request in whose head alone has come, or not. Where there is one worker and it is in
+    /// this process, it has its say too; of several it is not known yet who will be asked.
+    fn foresee(&self, announced: &Announced<'_>) -> Result<Reservation, ServiceError> {
+        let now = clock::now();
+        let urgency = if self.may_be_urgent(now) { Urgency::Urgent } else { Urgency::Ordinary };
+        if self.admission.try_enter(urgency).is_none() {
+            return Err(too_much());
+        }
+        match self.membership.load().endpoints() {
+            [only] => only.member.service.anticipate(announced).map_err(|error| {
+                let time = clock::now().saturating_duration_since(now);
+                let routed = Routed { attempt: 1, reason: RouteReason::Primary, time };
+                error.at_worker(only.id().clone()).routed(routed)
+            }),
+            _ => Ok(Reservation::default()),
+        }
+    }
+
+    fn note_urgency(&self, urgency: Urgency, now: Instant) {
+        if urgency == Urgency::Urgent {
+            self.urgent.store(1 + self.milliseconds(now), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a request may be urgent of which only the head is known: one was, not long ago.
+    fn may_be_urgent(&self, now: Instant) -> bool {
+        let last = self.urgent.load(Ordering::Relaxed);
+        last > 0 && self.milliseconds(now).saturating_sub(last) < URGENCY_KEPT_MS
+    }
+
+    fn milliseconds(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.started).as_millis() as u64
+    }
+
     /// Takes note of how a request went that had been let in.
     fn leave(
         &self,
@@ -268,13 +313,23 @@ impl InferenceService for Gateway {
             })
     }
 
+    fn anticipate(&self, announced: &Announced<'_>) -> Result<Reservation, ServiceError> {
+        self.known(announced.model)?;
+        self.foresee(announced).inspect_err(|_| {
+            self.requests.fetch_add(1, Ordering::Relaxed);
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
         Box::pin(async move {
             self.requests.fetch_add(1, Ordering::Relaxed);
             let arrived = clock::now();
             let visit = Visit { arrived, allowed: request.deadline.remaining(arrived) };
-            let result = match self.admission.try_enter(Urgency::of(request.priority)) {
-                None => Err(ServiceError::overloaded(TOO_MUCH).retry_after(RETRY_AFTER)),
+            let urgency = Urgency::of(request.priority);
+            self.note_urgency(urgency, arrived);
+            let result = match self.admission.try_enter(urgency) {
+                None => Err(too_much()),
                 Some(ticket) => {
                     let result = self.route(request, arrived).await;
                     self.leave(ticket, visit, &result);

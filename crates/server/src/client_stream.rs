@@ -15,6 +15,8 @@
 //! Which protocol a client speaks shows in the first bytes that it sends. They are read once
 //! and given out again to whoever reads the connection after that.
 
+mod unseen;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,6 +35,7 @@ use crate::config::ServerConfig;
 use crate::frame_budget::FrameBudget;
 use crate::framing::Framing;
 use crate::pace::Pace;
+use unseen::Unseen;
 
 /// The connection. Writing to it fails once the client has taken too little for the time-out.
 pub(crate) struct ClientStream {
@@ -40,6 +43,7 @@ pub(crate) struct ClientStream {
     /// What was read to tell the protocol, to be read again.
     opening: Bytes,
     watch: Watch,
+    unseen: Unseen,
     /// Runs while the client takes less than there is.
     taking: Pace,
     linger_timeout: Duration,
@@ -88,6 +92,7 @@ enum Watch {
 pub(crate) struct State {
     is_blocked: AtomicBool,
     expects_more: AtomicBool,
+    discards: AtomicBool,
     written: AtomicU64,
     is_flooding: Notify,
 }
@@ -108,6 +113,11 @@ impl State {
         self.written.load(Ordering::Relaxed)
     }
 
+    /// From now on nobody looks at what is left of the request's body, or somebody does again.
+    pub(crate) fn discard(&self, discards: bool) {
+        self.discards.store(discards, Ordering::Relaxed);
+    }
+
     /// Lets the connection's end wait for a client that has not sent all of its request.
     pub(crate) fn expect_more(&self) {
         self.expects_more.store(true, Ordering::Relaxed);
@@ -121,6 +131,7 @@ impl ClientStream {
             stream,
             opening: Bytes::new(),
             watch: Watch::Nothing,
+            unseen: Unseen::default(),
             taking: config.write_pace(),
             linger_timeout: config.body_timeout,
             lingering: None,
@@ -181,6 +192,18 @@ impl ClientStream {
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
     }
 
+    /// How much of what comes next nobody will look at.
+    fn to_be_unseen(&self) -> u64 {
+        match &self.watch {
+            Watch::Http1(framing)
+                if self.opening.is_empty() && self.state.discards.load(Ordering::Relaxed) =>
+            {
+                framing.content_left()
+            }
+            _ => 0,
+        }
+    }
+
     /// Reads without looking at it.
     fn poll_receive(
         &mut self,
@@ -218,7 +241,12 @@ impl AsyncRead for ClientStream {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
-        ready!(this.poll_receive(cx, buffer))?;
+        let unseen = this.to_be_unseen();
+        if unseen > 0 || !this.unseen.is_nothing() {
+            ready!(this.unseen.poll_read(&this.stream, unseen, cx, buffer))?;
+        } else {
+            ready!(this.poll_receive(cx, buffer))?;
+        }
         let received = &mut buffer.filled_mut()[before..];
         match &mut this.watch {
             Watch::Nothing | Watch::Flooded => {}

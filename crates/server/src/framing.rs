@@ -53,6 +53,14 @@ struct Head {
 struct Ambiguous;
 
 impl Framing {
+    /// How much is still to be received of a body that says its length in its head.
+    pub(crate) fn content_left(&self) -> u64 {
+        match self.place {
+            Place::Content(remaining) => remaining,
+            _ => 0,
+        }
+    }
+
     /// Follows bytes that were received, and spoils a head among them that is ambiguous. Tells
     /// whether it did.
     pub(crate) fn follow(&mut self, bytes: &mut [u8]) -> bool {

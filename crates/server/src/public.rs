@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use inferring_types::{
-    Blame, BoxFuture, ErrorKind, IndexEntry, InferRequest, InferResponse, InferenceService,
-    LoadRequest, ModelConfig, ModelMetadata, ModelName, ModelRepository, ModelSelector,
-    ModelStatistics, NodeStatus, ServiceError, StatusSource,
+    Announced, Blame, BoxFuture, ErrorKind, IndexEntry, InferRequest, InferResponse,
+    InferenceService, LoadRequest, ModelConfig, ModelMetadata, ModelName, ModelRepository,
+    ModelSelector, ModelStatistics, NodeStatus, Reservation, ServiceError, StatusSource,
 };
 
 use crate::Node;
@@ -30,6 +30,10 @@ impl InferenceService for Public {
 
     fn is_ready(&self, asked: Option<ModelSelector<'_>>) -> bool {
         self.0.is_ready(asked)
+    }
+
+    fn anticipate(&self, announced: &Announced<'_>) -> Result<Reservation, ServiceError> {
+        self.0.anticipate(announced)
     }
 
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {

@@ -1,10 +1,13 @@
 //! The traits that a gateway, a worker and a remote client all implement.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::{InferRequest, InferResponse, ModelMetadata, ModelSelector, NodeStatus, ServiceError};
+use crate::{
+    Deadline, InferRequest, InferResponse, ModelMetadata, ModelSelector, NodeStatus, ServiceError,
+};
 
 /// A boxed future, for traits that are used as objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -26,6 +29,17 @@ pub trait InferenceService: Send + Sync {
     /// Whether it takes requests now: for what is asked, or at all where nothing is.
     fn is_ready(&self, asked: Option<ModelSelector<'_>>) -> bool;
 
+    /// Whether a request is worth receiving of which only the head has come, and its place until
+    /// it is here. A server asks before it receives a large body; who is refused so is answered as
+    /// [`Self::infer`] would answer it, and counted so. By default everything is received.
+    ///
+    /// # Errors
+    /// [`ServiceError`], as of a request that was received for nothing.
+    fn anticipate(&self, announced: &Announced<'_>) -> Result<Reservation, ServiceError> {
+        let _ = announced;
+        Ok(Reservation::default())
+    }
+
     /// Answers one request. Dropping the future gives up this request alone: work that others
     /// share goes on.
     ///
@@ -37,6 +51,48 @@ pub trait InferenceService: Send + Sync {
     /// calls it on each of its threads, every few seconds. It ends soon, and fails in silence.
     fn keep_warm(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
+    }
+}
+
+/// What the head of a request tells of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Announced<'a> {
+    /// The model that it is for.
+    pub model: ModelSelector<'a>,
+    /// Bytes of the body, where the head says how many come.
+    pub body_bytes: Option<u64>,
+    /// Bytes of tensors in the body, where they come as they are and the head says how many.
+    pub tensor_bytes: Option<u64>,
+    /// Its deadline; the body may state an earlier one.
+    pub deadline: Deadline,
+}
+
+impl Announced<'_> {
+    /// A body of more bytes than that is large: to receive it costs more than to answer without.
+    pub const LARGE: u64 = 64 * 1024;
+}
+
+/// What is kept free for a request that is being received. Dropped, it is free for others: when
+/// the request is handed over, or does not come.
+#[derive(Default)]
+#[must_use = "a reservation that is dropped at once keeps nothing free"]
+pub struct Reservation(Option<Box<dyn Send + Sync>>);
+
+impl Reservation {
+    /// Whatever `held` keeps until it is dropped.
+    pub fn new(held: impl Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(held)))
+    }
+
+    /// Whether anything is kept free. Of some requests it is not known what they will take.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Reservation").field(&self.0.is_some()).finish()
     }
 }
 

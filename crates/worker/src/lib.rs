@@ -19,6 +19,7 @@ mod grid;
 mod loader;
 mod model;
 mod party;
+mod reading;
 mod registry;
 mod repository;
 mod rows;

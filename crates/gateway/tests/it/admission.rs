@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use inferring_gateway::{AdmissionSettings, GatewayConfig};
 use inferring_types::{
-    Blame, ErrorKind, InferRequest, InferenceService, ModelSelector, StatusSource,
+    Announced, Blame, Deadline, ErrorKind, InferRequest, InferenceService, ModelSelector,
+    StatusSource,
 };
 use tokio::time::Instant;
 
@@ -104,4 +105,45 @@ async fn a_healthy_fleet_refuses_nobody_at_512_connections() {
         assert_eq!((status.errors, status.admission.refused), (0, 0));
         assert_eq!(status.requests, 5 * u64::from(connections));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_22_a_head_is_refused_where_its_request_would_be() {
+    let fleet = fleet_with_limit(20).await;
+    fleet.all_answer(&Answer::Never);
+    let announced = |model| Announced {
+        model: ModelSelector::named(model),
+        body_bytes: Some(1 << 20),
+        tensor_bytes: None,
+        deadline: Deadline::after(Instant::now().into_std(), SECOND),
+    };
+    let error = fleet.gateway.anticipate(&announced("stranger")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    let begin = |priority| {
+        let gateway = fleet.gateway.clone();
+        let priority = NonZeroU32::new(priority);
+        let request = InferRequest { priority, ..request("m", 1.0, 30 * SECOND) };
+        tokio::spawn(async move { gateway.infer(request).await })
+    };
+    let mut let_in = Vec::new();
+    for _ in 0..20 {
+        assert!(fleet.gateway.anticipate(&announced("m")).is_ok());
+        let_in.push(begin(2));
+        tokio::task::yield_now().await;
+    }
+    let before = fleet.status().await;
+    let error = fleet.gateway.anticipate(&announced("m")).unwrap_err();
+    let whole = begin(2).await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), whole.to_string());
+    assert_eq!((error.kind(), error.worth_retrying_after()), (whole.kind(), Some(SECOND)));
+    let after = fleet.status().await;
+    assert_eq!((after.requests - before.requests, after.errors - before.errors), (2, 2));
+    assert_eq!((after.admission.refused - before.admission.refused, after.in_flight), (2, 20));
+    // Where an urgent one came, a head may be another one's; after a while that is forgotten.
+    let_in.push(begin(1));
+    tokio::task::yield_now().await;
+    assert!(fleet.gateway.anticipate(&announced("m")).is_ok());
+    tokio::time::advance(11 * SECOND).await;
+    assert!(fleet.gateway.anticipate(&announced("m")).is_err());
+    let_in.iter().for_each(tokio::task::JoinHandle::abort);
 }

@@ -15,6 +15,7 @@ mod explained;
 mod faults;
 mod grpc;
 mod grpc_client;
+mod heads;
 mod in_process;
 mod infer_command;
 mod leaving;

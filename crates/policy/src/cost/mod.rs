@@ -36,7 +36,7 @@ impl Class {
     }
 
     /// The largest rows of the class, in bytes.
-    fn row_bytes(self) -> u64 {
+    pub(crate) fn row_bytes(self) -> u64 {
         1 << self.0
     }
 

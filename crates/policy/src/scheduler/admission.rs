@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::dispatch::{later, seconds};
 use super::queue::Queue;
-use super::{Scheduler, Work};
+use super::{Scheduler, Waiting, Work};
 use crate::cost::{Class, Costs, Seconds};
 
 /// What is known of the costs of rows is doubted when it is as old as this: then one job that
@@ -32,6 +32,8 @@ pub enum Refusal {
         requests: usize,
         /// Their bytes.
         bytes: u64,
+        /// After how long they are worked off.
+        retry_after: Duration,
     },
     /// There is too much to be done before it.
     Late {
@@ -61,6 +63,32 @@ pub struct Outlook {
     pub run: Duration,
 }
 
+/// What is known of a job before it comes.
+#[derive(Debug, Clone, Copy)]
+pub struct Foreseen {
+    /// Bytes of its inputs, as far as that is known.
+    pub tensor_bytes: Option<u64>,
+    /// Bytes of one of its rows. Without, its rows are taken to be like those of the last job.
+    pub row_bytes: Option<u64>,
+    /// Bytes that it takes while it waits.
+    pub bytes: u64,
+    /// Its priority; the most urgent that it may have.
+    pub class: usize,
+    /// After which nobody waits for the answer.
+    pub deadline: Instant,
+}
+
+/// What is to be expected of a job that is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prospect {
+    /// Why it would not be taken, if so.
+    pub refusal: Option<Refusal>,
+    /// What it takes of the queue.
+    pub demand: Waiting,
+    /// How long an instance works for it; zero where nothing is known of costs.
+    pub cost: Duration,
+}
+
 /// A job that was not taken, and why.
 #[derive(Debug)]
 pub struct Refused<J> {
@@ -78,7 +106,58 @@ pub(super) struct Admission {
 
 impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
     pub(super) fn admit(&mut self, work: &Work<K>, now: Instant) -> Result<Admission, Refusal> {
-        let (requests, bytes) = (self.waiting.requests, self.waiting.bytes);
+        let lane = self.lanes.find(&work.lane);
+        let admission = self.judge(&work.in_lane(lane), Waiting::default(), now)?;
+        if admission.probe {
+            self.probed_at = Some(now);
+        }
+        Ok(admission)
+    }
+
+    /// What would become of a job that is on its way, when `before` have come that are on theirs.
+    #[must_use]
+    pub fn foresee(&self, job: &Foreseen, before: Waiting, now: Instant) -> Prospect {
+        let row_class = job.row_bytes.map(Class::of).or(self.latest_class);
+        let row_bytes = row_class.map_or(1, Class::row_bytes);
+        // Of a class the largest rows, and of a request the fewest: what is not known is taken in
+        // its favour.
+        let rows = job.tensor_bytes.map_or(1, |bytes| {
+            let rows = bytes / job.row_bytes.unwrap_or(row_bytes).max(1);
+            usize::try_from(rows).unwrap_or(usize::MAX).clamp(1, self.config.rows_max())
+        });
+        let work = Work {
+            lane: self.lanes.latest(),
+            rows,
+            row_bytes,
+            bytes: job.bytes,
+            class: job.class,
+            enqueued: now,
+            deadline: job.deadline,
+        };
+        let costs = self.costs.of(Class::of(row_bytes)).filter(Costs::are_measured);
+        Prospect {
+            refusal: self.judge(&work, before, now).err(),
+            demand: Waiting { requests: 1, rows, bytes: job.bytes },
+            cost: seconds(costs.map_or(0.0, |costs| rows as f64 / costs.best().throughput)),
+        }
+    }
+
+    /// Counts a job as one that came, though it was turned away before it did.
+    pub fn turned_away(&mut self, rows: usize, deadline: Instant, now: Instant) {
+        let allowance = deadline.saturating_duration_since(now).as_secs_f64();
+        self.arrivals.count(rows, allowance, now);
+    }
+
+    /// Whether a job would be taken after `before`; it is known in which lane it would wait, if
+    /// there is that lane.
+    fn judge(
+        &self,
+        work: &Work<Option<usize>>,
+        before: Waiting,
+        now: Instant,
+    ) -> Result<Admission, Refusal> {
+        let ahead = self.waiting.plus(before);
+        let Waiting { requests, bytes, .. } = ahead;
         if self.closed {
             return Err(Refusal::Closed);
         }
@@ -88,7 +167,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
             && (requests >= self.config.requests_max
                 || bytes.saturating_add(work.bytes) > self.config.bytes_max)
         {
-            return Err(Refusal::Full { requests, bytes });
+            return Err(Refusal::Full { requests, bytes, retry_after: self.backlog(now) });
         }
         let remaining = work.deadline.saturating_duration_since(now);
         let class = Class::of(work.row_bytes);
@@ -104,18 +183,14 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         if remaining.is_zero() || (alone > remaining && self.trusts(costs, now)) {
             return Err(Refusal::Hopeless { needed: alone, remaining });
         }
-        let probe = alone > remaining;
-        let (wait, run) = self.wait(work, costs, now);
+        let (wait, run) = self.wait(work, before, costs, now);
         let needed = seconds(wait + run);
         if needed > remaining && wait > 0.0 {
             let over = needed - remaining;
             let retry_after = over.max(alone);
             return Err(Refusal::Late { needed, remaining, retry_after });
         }
-        if probe {
-            self.probed_at = Some(now);
-        }
-        Ok(Admission { probe })
+        Ok(Admission { probe: alone > remaining })
     }
 
     /// Whether costs were measured recently, or are just being measured.
@@ -127,18 +202,25 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
     }
 
     /// How long a job waits for what goes before it, and how long it then runs.
-    fn wait(&self, work: &Work<K>, costs: Costs<'_>, now: Instant) -> (Seconds, Seconds) {
+    fn wait(
+        &self,
+        work: &Work<Option<usize>>,
+        before: Waiting,
+        costs: Costs<'_>,
+        now: Instant,
+    ) -> (Seconds, Seconds) {
         let alone = costs.fastest(self.config.run_rows(work.rows));
         let instances = self.config.instances.max(1);
         let idle = instances.saturating_sub(self.runs.count());
-        if idle > 0 && self.waiting.requests == 0 {
+        let waiting = self.waiting.plus(before);
+        if idle > 0 && waiting.requests == 0 {
             return (0.0, alone);
         }
         let class = work.class.min(self.classes.count() - 1);
         let due = self.due(work.enqueued, work.deadline);
-        let ahead = self.rows_ahead(class, due);
+        let ahead = self.rows_ahead(class, due) + before.rows;
         let busy = if idle > 0 { 0.0 } else { self.runs.soonest(now) };
-        let pace = self.lanes.find(&work.lane).map(|lane| &self.lanes.get(lane).pace.0);
+        let pace = work.lane.map(|lane| &self.lanes.get(lane).pace.0);
         let Some(pace) = pace.filter(|pace| pace.rows > 0) else {
             let best = costs.best();
             let ahead = (ahead + work.rows).saturating_sub(best.rows) as f64;
@@ -148,7 +230,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         // there is to do: who would have to be given up for the others' sake is not taken.
         let ahead = (ahead + work.rows).saturating_sub(pace.rows) as f64;
         let rate = self.arrivals.rate(now);
-        let pressure = pace.pressure(instances, self.waiting.rows, rate);
+        let pressure = pace.pressure(instances, waiting.rows, rate);
         let shared = costs.expected(self.config.run_rows(pace.rows));
         let run = alone + pressure * (shared - alone).max(0.0);
         (busy + ahead / pace.throughput / instances as f64, run)

@@ -60,16 +60,29 @@ pub(super) struct Lanes<K> {
     lanes: Vec<Option<Lane<K>>>,
     free: Vec<usize>,
     active: Vec<usize>,
+    /// The one that last got a job.
+    latest: Option<usize>,
 }
 
 impl<K: Eq + Hash + Clone> Lanes<K> {
     pub(super) fn new() -> Self {
-        Self { by_key: HashMap::new(), lanes: Vec::new(), free: Vec::new(), active: Vec::new() }
+        Self {
+            by_key: HashMap::new(),
+            lanes: Vec::new(),
+            free: Vec::new(),
+            active: Vec::new(),
+            latest: None,
+        }
     }
 
     /// The lane of that key, if it has jobs or had some lately.
     pub(super) fn find(&self, key: &K) -> Option<usize> {
         self.by_key.get(key).copied()
+    }
+
+    /// The lane that last got a job, if it is still known.
+    pub(super) fn latest(&self) -> Option<usize> {
+        self.latest
     }
 
     /// The lane of that key, which is about to get a job.
@@ -88,6 +101,7 @@ impl<K: Eq + Hash + Clone> Lanes<K> {
                 })
             }
         };
+        self.latest = Some(index);
         let active = self.active.len();
         let lane = self.get_mut(index);
         lane.cost_class = lane.cost_class.max(cost_class);
@@ -149,6 +163,7 @@ impl<K: Eq + Hash + Clone> Lanes<K> {
             if let Some(lane) = slot.take_if(|lane| lane.active.is_none()) {
                 self.by_key.remove(&lane.key);
                 self.free.push(index);
+                self.latest = self.latest.filter(|&latest| latest != index);
             }
         }
     }

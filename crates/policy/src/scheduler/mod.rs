@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use inferring_types::CostCurve;
 
-pub use admission::{Outlook, Refusal, Refused};
+pub use admission::{Foreseen, Outlook, Prospect, Refusal, Refused};
 use classes::Classes;
 pub use config::SchedulerConfig;
 use dispatch::{Plan, Situation, later, plan, seconds};
@@ -64,6 +64,14 @@ pub struct Work<K> {
     pub enqueued: Instant,
     /// After which nobody waits for the answer.
     pub deadline: Instant,
+}
+
+impl<K> Work<K> {
+    /// The same in the lane that is known so.
+    fn in_lane(&self, lane: Option<usize>) -> Work<Option<usize>> {
+        let Self { rows, row_bytes, bytes, class, enqueued, deadline, .. } = *self;
+        Work { lane, rows, row_bytes, bytes, class, enqueued, deadline }
+    }
 }
 
 /// Why a batch leaves.
@@ -127,6 +135,28 @@ pub struct Waiting {
     pub rows: usize,
     /// Their bytes.
     pub bytes: u64,
+}
+
+impl Waiting {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_add(other.requests),
+            rows: self.rows.saturating_add(other.rows),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+
+    /// Without the other, which is part of it.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(other.requests),
+            rows: self.rows.saturating_sub(other.rows),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
 }
 
 /// The jobs that wait for one model. `K` says which may share a run, `J` is what is to be done.

@@ -170,12 +170,102 @@ fn a_full_queue_refuses_and_an_empty_one_takes_any_job() {
     let config = SchedulerConfig { requests_max: 2, bytes_max: 10, ..SchedulerConfig::default() };
     let mut fixture = Fixture::new(config);
     fixture.offer(Work { bytes: 99, ..fixture.work(LONG) }).unwrap();
-    assert_eq!(fixture.offer(fixture.work(LONG)), Err(Refusal::Full { requests: 1, bytes: 99 }));
+    let full = |requests, bytes| {
+        // Nothing is known of costs.
+        Err(Refusal::Full { requests, bytes, retry_after: Duration::ZERO })
+    };
+    assert_eq!(fixture.offer(fixture.work(LONG)), full(1, 99));
     fixture.batch();
     for _ in 0..2 {
         fixture.offer(fixture.work(LONG)).unwrap();
     }
-    assert_eq!(fixture.offer(fixture.work(LONG)), Err(Refusal::Full { requests: 2, bytes: 8 }));
+    assert_eq!(fixture.offer(fixture.work(LONG)), full(2, 8));
+}
+
+#[test]
+fn who_finds_the_queue_full_is_told_when_it_is_worked_off() {
+    let config = SchedulerConfig { requests_max: 64, ..SchedulerConfig::default() };
+    let mut fixture = Fixture::with_flat_costs(config, 10 * MILLISECOND);
+    for _ in 0..64 {
+        fixture.offer(fixture.work(LONG)).unwrap();
+    }
+    let refusal = fixture.offer(fixture.work(LONG)).unwrap_err();
+    let Refusal::Full { retry_after, .. } = refusal else { panic!("{refusal:?}") };
+    assert_eq!(retry_after, 20 * MILLISECOND, "two runs of 32 rows");
+}
+
+/// A job that comes exactly as it was foreseen, none being on its way before it.
+#[test]
+fn what_is_foreseen_of_a_job_is_what_becomes_of_it() {
+    let config = SchedulerConfig { requests_max: 500, ..SchedulerConfig::default() };
+    let mut fixture = Fixture::with_flat_costs(config, 10 * MILLISECOND);
+    let mut refusals = [0; 3];
+    // One runs, so that there is something to wait for.
+    fixture.offer(fixture.work(LONG)).unwrap();
+    fixture.batch();
+    for number in 0..3000 {
+        fixture.now += MILLISECOND / 100;
+        let timeout = [LONG, 9 * MILLISECOND, 35 * MILLISECOND][number % 3];
+        let work = fixture.work(timeout);
+        let (job, before) = (foreseen(&work), Waiting::default());
+        let prospect = fixture.scheduler.foresee(&job, before, fixture.now);
+        assert_eq!(prospect.demand, Waiting { requests: 1, rows: 1, bytes: 4 });
+        let refusal = fixture.offer(work).err();
+        assert_eq!(prospect.refusal, refusal, "job {number}");
+        match refusal {
+            Some(Refusal::Full { .. }) => refusals[0] += 1,
+            Some(Refusal::Late { .. }) => refusals[1] += 1,
+            Some(Refusal::Hopeless { .. }) => refusals[2] += 1,
+            Some(Refusal::Closed) => panic!("it is not closed"),
+            None => {}
+        }
+    }
+    assert!(refusals.iter().all(|&count| count > 0), "{refusals:?}");
+    fixture.scheduler.close();
+    let job = foreseen(&fixture.work(LONG));
+    let prospect = fixture.scheduler.foresee(&job, Waiting::default(), fixture.now);
+    assert_eq!(prospect.refusal, Some(Refusal::Closed));
+}
+
+fn foreseen(work: &Work<u8>) -> Foreseen {
+    Foreseen {
+        tensor_bytes: Some(work.bytes),
+        row_bytes: Some(work.row_bytes),
+        bytes: work.bytes,
+        class: work.class,
+        deadline: work.deadline,
+    }
+}
+
+#[test]
+fn jobs_on_their_way_count_like_those_that_wait() {
+    let mut fixture = Fixture::with_flat_costs(SchedulerConfig::default(), 10 * MILLISECOND);
+    fixture.offer(fixture.work(LONG)).unwrap();
+    fixture.batch();
+    let job = foreseen(&fixture.work(35 * MILLISECOND));
+    let on_their_way = |rows| Waiting { requests: rows, rows, bytes: 4 * rows as u64 };
+    let prospect = |rows| fixture.scheduler.foresee(&job, on_their_way(rows), fixture.now);
+    assert_eq!(prospect(31).refusal, None);
+    assert!(matches!(prospect(320).refusal, Some(Refusal::Late { .. })));
+    assert!(matches!(prospect(5000).refusal, Some(Refusal::Full { .. })));
+}
+
+#[test]
+fn what_is_not_known_of_a_job_is_taken_in_its_favour() {
+    let fixture = Fixture::with_flat_costs(SchedulerConfig::default(), 10 * MILLISECOND);
+    let rows = |tensor_bytes, row_bytes| {
+        let job = Foreseen { tensor_bytes, row_bytes, ..foreseen(&fixture.work(LONG)) };
+        fixture.scheduler.foresee(&job, Waiting::default(), fixture.now).demand.rows
+    };
+    assert_eq!(rows(Some(64), Some(4)), 16);
+    assert_eq!(rows(Some(64), None), 16, "as large as the rows before");
+    assert_eq!(rows(Some(3), None), 1);
+    assert_eq!((rows(None, Some(4)), rows(None, None)), (1, 1));
+    assert_eq!(rows(Some(4 << 20), Some(4)), 32, "no run has more");
+    let new = Scheduler::<u8, u32>::new(SchedulerConfig::default());
+    let job = Foreseen { row_bytes: None, ..foreseen(&fixture.work(MILLISECOND)) };
+    let prospect = new.foresee(&job, Waiting::default(), fixture.now);
+    assert_eq!((prospect.refusal, prospect.cost), (None, Duration::ZERO));
 }
 
 #[test]

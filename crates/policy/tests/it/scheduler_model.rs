@@ -188,7 +188,7 @@ impl Model {
             Err(refused) => {
                 assert_eq!(refused.job, number, "the job is given back");
                 match refused.refusal {
-                    Refusal::Full { requests, bytes: waiting } => assert!(
+                    Refusal::Full { requests, bytes: waiting, .. } => assert!(
                         requests >= self.config.requests_max
                             || waiting + bytes > self.config.bytes_max
                     ),

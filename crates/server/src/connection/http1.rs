@@ -1,7 +1,11 @@
 //! HTTP/1.1: one request at a time.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use http::header::{CONNECTION, HOST};
 use http::{HeaderMap, HeaderValue, Request, Version};
@@ -13,7 +17,7 @@ use tracing::debug;
 
 use super::age::Age;
 use super::{HEAD_SIZE_MAX, Serving, told_to_close};
-use crate::client_stream::ClientStream;
+use crate::client_stream::{ClientStream, State};
 use crate::{grpc, rest, upgrade};
 
 /// Fields of a request's head.
@@ -24,12 +28,13 @@ pub(super) async fn serve(stream: ClientStream, serving: &Serving) {
     let state = stream.state();
     let age = Age::from_now(serving.config.connection_age_max);
     let is_answering = AtomicBool::new(false);
+    let left = Left::default();
     // To look whether it has changed costs a request next to nothing.
     let mut leaving = serving.stages.leaving.clone();
     let was_leaving = *leaving.borrow_and_update();
     let answer = service_fn(|request: Request<Incoming>| {
         is_answering.store(true, Ordering::Relaxed);
-        let (is_answering, state, leaving) = (&is_answering, &state, &leaving);
+        let (is_answering, left, state, leaving) = (&is_answering, &left, &state, &leaving);
         async move {
             let mut answer = if !names_one_host(request.version(), request.headers()) {
                 rest::refuse("expected one Host field")
@@ -38,8 +43,10 @@ pub(super) async fn serve(stream: ClientStream, serving: &Serving) {
             } else if grpc::is_path(request.uri().path()) {
                 grpc::refuse_http1()
             } else {
-                rest::answer(&*serving.node, serving.admin.as_deref(), &serving.config, request)
-                    .await
+                let (node, admin) = (&*serving.node, serving.admin.as_deref());
+                let answer = rest::answer(node, admin, &serving.config, request).await;
+                left.put(answer.unread, state);
+                answer.response
             };
             is_answering.store(false, Ordering::Relaxed);
             if answer.headers().contains_key(CONNECTION) {
@@ -61,19 +68,60 @@ pub(super) async fn serve(stream: ClientStream, serving: &Serving) {
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         biased;
-        ended = connection.as_mut() => ended,
+        ended = left.beside(connection.as_mut(), &state) => ended,
         () = told_to_close(serving.stages.closing.clone()) => {
             connection.as_mut().graceful_shutdown();
-            if !is_answering.load(Ordering::Relaxed) && !state.is_blocked() {
+            if !is_answering.load(Ordering::Relaxed) && left.is_nothing() && !state.is_blocked() {
                 // Nothing was asked that is not answered. Without this, a client in the middle
                 // of a request's head would be waited for.
                 return;
             }
-            connection.await
+            left.beside(connection, &state).await
         }
     };
     if let Err(error) = ended {
         debug!(%error, "connection ended early");
+    }
+}
+
+/// What is left of the request that was answered last, while it is thrown away.
+#[derive(Default)]
+struct Left(Mutex<Option<rest::Unread>>);
+
+impl Left {
+    fn put(&self, unread: Option<rest::Unread>, state: &State) {
+        state.discard(unread.is_some());
+        *self.lock() = unread;
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.lock().is_none()
+    }
+
+    /// Runs the connection, and throws away beside it what is left.
+    async fn beside<C: Future>(&self, mut connection: Pin<&mut C>, state: &State) -> C::Output {
+        poll_fn(|cx| {
+            // First, since it may answer and leave something.
+            let ended = connection.as_mut().poll(cx);
+            let mut left = self.lock();
+            if let Some(unread) = &mut *left
+                && let Poll::Ready(is_all) = Pin::new(unread).poll(cx)
+            {
+                if !is_all {
+                    // Without its reader the connection ends.
+                    state.expect_more();
+                }
+                state.discard(false);
+                *left = None;
+            }
+            ended
+        })
+        .await
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<rest::Unread>> {
+        // One task alone comes here.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use http::header::CONNECTION;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -68,10 +69,10 @@ pub(super) async fn serve(stream: ClientStream, serving: &Arc<Serving>) {
     let state = stream.state();
     let age = Age::from_now(serving.config.connection_age_max);
     let streams = Streams::new(serving.config.write_timeout);
-    let for_requests = serving.clone();
+    let for_requests = (serving.clone(), streams.clone());
     let answer = service_fn(move |request| {
-        let serving = for_requests.clone();
-        async move { Ok::<_, Infallible>(answer(&serving, request).await) }
+        let (serving, streams) = for_requests.clone();
+        async move { Ok::<_, Infallible>(answer(&serving, &streams, request).await) }
     });
     let connection = http2::Builder::new(streams.clone())
         .timer(TokioTimer::new())
@@ -117,15 +118,24 @@ pub(super) async fn serve(stream: ClientStream, serving: &Arc<Serving>) {
     streams.ended().await;
 }
 
-async fn answer(serving: &Arc<Serving>, request: Request<Incoming>) -> Response<AnswerBody> {
+async fn answer(
+    serving: &Arc<Serving>,
+    streams: &Streams,
+    request: Request<Incoming>,
+) -> Response<AnswerBody> {
     if grpc::is_grpc(request.headers()) {
         return serving.grpc.answer(request).await.map(AnswerBody::grpc);
     }
-    let mut answer =
+    let rest::Answer { mut response, unread } =
         rest::answer(&*serving.node, serving.admin.as_deref(), &serving.config, request).await;
-    // Says how HTTP/1.1 is to go on; here a request that was not read to its end is reset.
-    answer.headers_mut().remove(CONNECTION);
-    answer.map(AnswerBody::rest)
+    // Says how HTTP/1.1 is to go on; here a request that is not read to its end is reset.
+    response.headers_mut().remove(CONNECTION);
+    if let Some(unread) = unread {
+        streams.execute(async {
+            unread.await;
+        });
+    }
+    response.map(AnswerBody::rest)
 }
 
 /// Completes when the connection has carried nothing for `time`, or little longer: no request

@@ -23,7 +23,7 @@ pub(super) async fn receive(
     body: &mut Incoming,
 ) -> Result<Bytes, ServiceError> {
     let limit = usize::try_from(config.body_size_max.as_u64()).unwrap_or(usize::MAX);
-    let body = Paced { body, pace: config.body_pace() };
+    let body = Paced::new(body, config.body_pace());
     let mut body = tokio::time::timeout(config.body_timeout, collect(body, limit))
         .await
         .map_err(|_| too_slow(config.body_timeout))?
@@ -105,18 +105,27 @@ fn too_large(message: String) -> ServiceError {
 }
 
 /// A body whose client must keep up the pace.
-struct Paced<'a> {
-    body: &'a mut Incoming,
+pub(super) struct Paced<B> {
+    body: B,
     pace: Pace,
 }
 
+impl<B> Paced<B> {
+    pub(super) fn new(body: B, pace: Pace) -> Self {
+        Self { body, pace }
+    }
+}
+
 #[derive(Debug)]
-enum PacedError {
+pub(super) enum PacedError {
     TooSlow,
     Broken(hyper::Error),
 }
 
-impl Body for Paced<'_> {
+impl<B> Body for Paced<B>
+where
+    B: Body<Data = Bytes, Error = hyper::Error> + Unpin,
+{
     type Data = Bytes;
     type Error = PacedError;
 
@@ -124,7 +133,7 @@ impl Body for Paced<'_> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, PacedError>>> {
-        let Poll::Ready(frame) = Pin::new(&mut *self.body).poll_frame(cx) else {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
             return self.pace.poll_too_slow(cx).map(|()| Some(Err(PacedError::TooSlow)));
         };
         if let Some(data) = frame.as_ref().and_then(|f| f.as_ref().ok()?.data_ref()) {

@@ -3,14 +3,15 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::header::CONTENT_ENCODING;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use inferring_protocol::rest::v2::{Message, OutputForm};
 use inferring_protocol::rest::{Chunks, headers, plain, v2};
 use inferring_types::{
-    Deadline, InferRequest, InferResponse, ModelMetadata, ModelSelector, NamedTensor, RequestId,
-    ServiceError, TensorName,
+    Announced, Deadline, InferRequest, InferResponse, ModelMetadata, ModelSelector, NamedTensor,
+    RequestId, Reservation, ServiceError, TensorName,
 };
 
 use super::body::receive;
@@ -29,7 +30,7 @@ pub(super) async fn plain(
 ) -> Response<Chunks> {
     let mut intake = Intake::new(config);
     let result = async {
-        let body = intake.receive(head, body).await?;
+        let body = intake.receive(node, asked, head, body).await?;
         let model = node.model(asked)?;
         let decoded = {
             let model = model.clone();
@@ -65,7 +66,7 @@ pub(super) async fn v2(
 ) -> Response<Chunks> {
     let mut intake = Intake::new(config);
     let result = async {
-        let body = intake.receive(head, body).await?;
+        let body = intake.receive(node, asked, head, body).await?;
         let (response, form) = intake.ask_v2(node, asked, body).await?;
         let (id, account) = (response.id.clone(), intake.curiosity.account_of(&response));
         let message = write_v2(response, form).await?;
@@ -125,20 +126,37 @@ pub(super) struct Intake<'a> {
     pub(super) id: Option<RequestId>,
     timeout: Option<Duration>,
     json_length: Option<usize>,
+    /// Kept until the request is handed over.
+    reservation: Reservation,
 }
 
 impl<'a> Intake<'a> {
     fn new(config: &'a ServerConfig) -> Self {
         let arrived = Instant::now();
         let curiosity = Curiosity::at(arrived);
-        Self { config, arrived, curiosity, id: None, timeout: None, json_length: None }
+        Self {
+            config,
+            arrived,
+            curiosity,
+            id: None,
+            timeout: None,
+            json_length: None,
+            reservation: Reservation::default(),
+        }
     }
 
-    /// Reads the head's meaning and the whole body.
-    async fn receive(&mut self, head: &Parts, body: &mut Incoming) -> Result<Bytes, ServiceError> {
+    /// Reads the head's meaning and the whole body, if that is worth it.
+    async fn receive(
+        &mut self,
+        node: &dyn Node,
+        asked: ModelSelector<'_>,
+        head: &Parts,
+        body: &mut Incoming,
+    ) -> Result<Bytes, ServiceError> {
         self.curiosity = Curiosity::read(self.arrived, &head.headers);
         self.id = headers::request_id(&head.headers)?;
         self.timeout = headers::timeout(&head.headers)?;
+        self.anticipate(node, asked, head, body)?;
         let body = receive(self.config, head, body).await?;
         self.json_length = headers::json_length(&head.headers, body.len())?;
         Ok(body)
@@ -172,6 +190,40 @@ impl<'a> Intake<'a> {
         Ok((node.infer(request).await?, decoded.form))
     }
 
+    /// Asks whether a large body is worth receiving. One that is too large is told so elsewhere.
+    fn anticipate(
+        &mut self,
+        node: &dyn Node,
+        asked: ModelSelector<'_>,
+        head: &Parts,
+        body: &Incoming,
+    ) -> Result<(), ServiceError> {
+        let body_bytes = body.size_hint().exact();
+        let large = Announced::LARGE + 1..=self.config.body_size_max.as_u64();
+        if body.is_end_stream() || body_bytes.is_some_and(|bytes| !large.contains(&bytes)) {
+            return Ok(());
+        }
+        let tensor_bytes = match body_bytes {
+            Some(bytes) if !head.headers.contains_key(CONTENT_ENCODING) => {
+                let length = usize::try_from(bytes).unwrap_or(usize::MAX);
+                let json = headers::json_length(&head.headers, length)?;
+                json.map(|json| bytes - json as u64)
+            }
+            _ => None,
+        };
+        let deadline = self.deadline();
+        let announced = Announced { model: asked, body_bytes, tensor_bytes, deadline };
+        let anticipated = node.anticipate(&announced);
+        // The id in the body, where there is one, is not known.
+        self.reservation = anticipated.inspect_err(|_| self.identify(None))?;
+        Ok(())
+    }
+
+    /// By what is known so far.
+    fn deadline(&self) -> Deadline {
+        Deadline::after(self.arrived, self.timeout.unwrap_or(self.config.request_timeout))
+    }
+
     /// Takes the id in the body, which goes before the one in the head; makes one where there
     /// is none.
     fn identify(&mut self, in_body: Option<RequestId>) {
@@ -190,14 +242,15 @@ impl<'a> Intake<'a> {
         response
     }
 
+    /// The request, which is handed over at once: what was kept free for it is its own now.
     fn request(
-        &self,
+        &mut self,
         model: &ModelMetadata,
         asked: ModelSelector<'_>,
         inputs: Vec<NamedTensor>,
         outputs: Vec<TensorName>,
     ) -> InferRequest {
-        let timeout = self.timeout.unwrap_or(self.config.request_timeout);
+        self.reservation = Reservation::default();
         InferRequest {
             id: self.id.clone().unwrap_or_else(RequestId::generate),
             model: model.name.clone(),
@@ -205,7 +258,7 @@ impl<'a> Intake<'a> {
             version: asked.version.and_then(|text| text.parse().ok()),
             inputs,
             outputs,
-            deadline: Deadline::after(self.arrived, timeout),
+            deadline: self.deadline(),
             priority: None,
             sequence: None,
         }

@@ -10,17 +10,16 @@ mod openapi;
 mod repository;
 mod route;
 mod status;
-
-use std::time::Duration;
+mod unread;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use inferring_protocol::frames;
 use inferring_protocol::rest::documents::ErrorDocument;
-use inferring_protocol::rest::{Chunks, Coding, UnknownCoding, collect, headers};
+use inferring_protocol::rest::{Chunks, Coding, UnknownCoding, headers};
 use inferring_protocol::status::{http_status, retry_after_seconds};
 use inferring_types::{Blame, ErrorKind, NodeAdmin, RequestId, ServiceError};
 use serde::Serialize;
@@ -29,22 +28,36 @@ use tracing::{debug, warn};
 use crate::Node;
 use crate::config::ServerConfig;
 use route::{Route, RouteError};
+use unread::Rest;
+pub(crate) use unread::Unread;
 
-/// Answers one request; an operator's, where there is an `admin`. Every failure is an answer too. An answer that was made without reading
-/// the request to its end says that the connection is to be closed.
+/// An answer, and what it leaves of its request.
+pub(crate) struct Answer {
+    pub(crate) response: Response<Chunks>,
+    /// To be thrown away beside the answer.
+    pub(crate) unread: Option<Unread>,
+}
+
+/// Answers one request; an operator's, where there is an `admin`. Every failure is an answer too.
+/// An answer whose request is not to be read to its end says that the connection is to be closed.
 pub(crate) async fn answer(
     node: &dyn Node,
     admin: Option<&dyn NodeAdmin>,
     config: &ServerConfig,
     request: Request<Incoming>,
-) -> Response<Chunks> {
+) -> Answer {
     let (head, mut body) = request.into_parts();
     let mut response = answer_to(node, admin, config, &head, &mut body).await;
-    if !body.is_end_stream() && !ends_soon(&mut body).await {
-        // What remains would be taken for the next request.
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
+    let unread = match Rest::of(&head, body, config) {
+        Rest::Nothing => None,
+        Rest::Follows(unread) => Some(unread),
+        Rest::TooMuch => {
+            // What remains would be taken for the next request.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            None
+        }
+    };
+    Answer { response, unread }
 }
 
 /// The answer to a request that is not even looked at: the connection ends with it.
@@ -52,14 +65,6 @@ pub(crate) fn refuse(why: &'static str) -> Response<Chunks> {
     let mut response = error_response(&ServiceError::invalid(why), None);
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
-}
-
-/// Whether little of the body remains, and comes at once: then a client that made a mistake
-/// keeps its connection.
-async fn ends_soon(body: &mut Incoming) -> bool {
-    const REST_MAX: usize = 64 * 1024;
-    const PATIENCE: Duration = Duration::from_millis(500);
-    matches!(tokio::time::timeout(PATIENCE, collect(body, REST_MAX)).await, Ok(Ok(_)))
 }
 
 async fn answer_to(

@@ -10,6 +10,7 @@ mod fixture;
 mod floods;
 mod frames;
 mod grpc;
+mod heads;
 mod multiplexed;
 mod node;
 mod smuggling;

@@ -5,15 +5,15 @@ use std::future::pending;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use inferring_types::{
-    BackendStatus, BatchStatus, Batching, BoxFuture, CacheOutcome, CacheStatus, ContentDigest,
-    DataType, DeviceStatus, Dimension, IndexEntry, InferRequest, InferResponse, InferenceService,
-    LoadRequest, ModelCatalog, ModelConfig, ModelMetadata, ModelName, ModelRepository,
-    ModelSelector, ModelState, ModelStatistics, ModelStatus, ModelVersion, NodeAdmin, NodeStatus,
-    RouteReason, Routed, Served, ServiceError, ShapeSpec, StatusSource, TensorSpec, VersionPolicy,
-    WorkerLoad, WorkerStatus,
+    Announced, BackendStatus, BatchStatus, Batching, BoxFuture, CacheOutcome, CacheStatus,
+    ContentDigest, DataType, DeviceStatus, Dimension, IndexEntry, InferRequest, InferResponse,
+    InferenceService, LoadRequest, ModelCatalog, ModelConfig, ModelMetadata, ModelName,
+    ModelRepository, ModelSelector, ModelState, ModelStatistics, ModelStatus, ModelVersion,
+    NodeAdmin, NodeStatus, Reservation, RouteReason, Routed, Served, ServiceError, ShapeSpec,
+    StatusSource, TensorSpec, VersionPolicy, WorkerLoad, WorkerStatus,
 };
 
 /// The first value of a request that is answered only when the test says so.
@@ -50,6 +50,32 @@ pub(crate) struct EchoNode {
     pub(crate) releases: tokio::sync::watch::Sender<bool>,
     /// The threads on which it was made ready.
     pub(crate) warm_threads: Mutex<HashSet<ThreadId>>,
+    /// Whether it takes no large requests.
+    pub(crate) is_full: AtomicBool,
+    /// What was announced to it.
+    pub(crate) announced: Mutex<Vec<Announcement>>,
+    /// Requests for which something is kept free.
+    pub(crate) expected: Arc<AtomicUsize>,
+    /// As many of them as there were when a request was last handed over.
+    pub(crate) expected_then: AtomicUsize,
+}
+
+/// What a head told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Announcement {
+    pub(crate) model: Option<String>,
+    pub(crate) body_bytes: Option<u64>,
+    pub(crate) tensor_bytes: Option<u64>,
+    pub(crate) remaining: Duration,
+}
+
+/// One for whom something is kept free.
+struct Expected(Arc<AtomicUsize>);
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl EchoNode {
@@ -60,6 +86,10 @@ impl EchoNode {
             in_flight_max: AtomicUsize::new(0),
             releases: tokio::sync::watch::Sender::new(false),
             warm_threads: Mutex::default(),
+            is_full: AtomicBool::new(false),
+            announced: Mutex::default(),
+            expected: Arc::default(),
+            expected_then: AtomicUsize::new(0),
         })
     }
 
@@ -70,6 +100,13 @@ impl EchoNode {
     /// Completes when so many requests are being answered.
     pub(crate) async fn until_in_flight(&self, count: usize) {
         while self.in_flight.load(Ordering::SeqCst) != count {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Completes when something has been announced.
+    pub(crate) async fn announced(&self) {
+        while self.announced.lock().unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -102,8 +139,7 @@ impl EchoNode {
         let first = outputs[0].tensor.to_f32().unwrap().first().copied();
         assert_ne!(first, Some(DEFECT), "a defect");
         if first == Some(FULL) {
-            let full = ServiceError::overloaded("the queue is full");
-            return Err(full.retry_after(Duration::from_millis(1500)).with_load(LOAD));
+            return Err(full());
         }
         if first == Some(LOST) {
             let lost = ServiceError::unreachable("worker `echo_2` does not answer");
@@ -137,6 +173,11 @@ impl EchoNode {
     }
 }
 
+fn full() -> ServiceError {
+    let full = ServiceError::overloaded("the queue is full");
+    full.retry_after(Duration::from_millis(1500)).with_load(LOAD)
+}
+
 /// Counts a request until it is answered or given up.
 struct InFlight<'a>(&'a AtomicUsize);
 
@@ -160,8 +201,23 @@ impl InferenceService for EchoNode {
             && asked.is_none_or(|asked| Self::catalog().get(asked).is_some())
     }
 
+    fn anticipate(&self, announced: &Announced<'_>) -> Result<Reservation, ServiceError> {
+        self.announced.lock().unwrap().push(Announcement {
+            model: announced.model.name.map(str::to_owned),
+            body_bytes: announced.body_bytes,
+            tensor_bytes: announced.tensor_bytes,
+            remaining: announced.deadline.remaining(Instant::now()),
+        });
+        if self.is_full.load(Ordering::SeqCst) {
+            return Err(full());
+        }
+        self.expected.fetch_add(1, Ordering::SeqCst);
+        Ok(Reservation::new(Expected(self.expected.clone())))
+    }
+
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
         Box::pin(async {
+            self.expected_then.store(self.expected.load(Ordering::SeqCst), Ordering::SeqCst);
             let in_flight = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
             self.in_flight_max.fetch_max(in_flight, Ordering::SeqCst);
             let _in_flight = InFlight(&self.in_flight);

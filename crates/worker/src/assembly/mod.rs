@@ -123,6 +123,20 @@ impl Assembly {
         inputs.iter().enumerate().map(bytes).sum()
     }
 
+    /// Bytes of one row of any request, where the model fixes all that decides them.
+    pub(crate) fn fixed_row_bytes(&self, inputs: &[TensorSpec]) -> Option<u64> {
+        let bytes = |(place, input): (usize, &TensorSpec)| {
+            let rows = self.axes().and_then(|axes| axes.inputs[place]);
+            let sizes = input.shape.dimensions().iter().enumerate();
+            let mut sizes = sizes.filter(|(axis, _)| Some(*axis) != rows);
+            let element = input.datatype.element_size()? as u64;
+            sizes.try_fold(element, |bytes, (_, size)| bytes.checked_mul(size.fixed()?))
+        };
+        let is_ranked = inputs.iter().all(|input| input.shape.is_ranked());
+        let mut bytes = inputs.iter().enumerate().map(bytes);
+        bytes.try_fold(0, |sum: u64, bytes| sum.checked_add(bytes?)).filter(|_| is_ranked)
+    }
+
     /// The inputs of a run of these jobs, which are of one lane and at least one, with
     /// `run_rows` rows: where the jobs have fewer, their last row is repeated. The inputs of a
     /// lone job that takes the whole run are its own, shared and not copied.

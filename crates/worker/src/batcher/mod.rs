@@ -6,6 +6,7 @@
 //! answered in time is refused at once, because a queue that takes it turns overload into
 //! time-outs.
 
+mod arriving;
 mod batch;
 mod expectation;
 mod job;
@@ -15,11 +16,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inferring_policy::scheduler::{
-    self, DispatchReason, JobId, Next, Refused, RunId, Scheduler, SchedulerConfig, Step,
+    self, DispatchReason, Foreseen, JobId, Next, Prospect, Refused, RunId, Scheduler,
+    SchedulerConfig, Step, Waiting,
 };
-use inferring_types::{BatchStatus, CostCurve, Deadline, Tensor, WorkerLoad};
+use inferring_types::{BatchStatus, CostCurve, Deadline, ServiceError, Tensor, WorkerLoad};
 use parking_lot::{Mutex, MutexGuard};
 
+use arriving::Arriving;
+pub(crate) use arriving::Place;
 pub(crate) use batch::Batch;
 use expectation::Expectation;
 use job::Job;
@@ -55,6 +59,9 @@ struct Form {
 
 struct State {
     scheduler: Scheduler<LaneKey, Job>,
+    arriving: Arriving,
+    /// The most urgent class of the jobs that came lately, and when one of it did.
+    most_urgent: Option<(usize, Instant)>,
     status: BatchStatus,
     /// Instances that wait for a job.
     idle: usize,
@@ -68,6 +75,10 @@ struct State {
 /// take microseconds, of which a row at a time would cost three times as much as a batch
 /// (`examples/request_cost`), and nothing for the others.
 const RUN_OVERHEAD: Duration = Duration::from_micros(20);
+
+/// A head does not tell its request's priority. As long after an urgent one as this, another one
+/// may be behind each.
+const URGENCY_KEPT: Duration = Duration::from_secs(10);
 
 /// A run that an instance has made.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +95,8 @@ impl Batcher {
         Self {
             state: Mutex::new(State {
                 scheduler: Scheduler::new(config.clone()),
+                arriving: Arriving::default(),
+                most_urgent: None,
                 status: BatchStatus::default(),
                 idle: 0,
                 is_waking: false,
@@ -135,6 +148,48 @@ impl Batcher {
         leader: Leader,
     ) -> Option<JobId> {
         self.offer(Job::new(inputs, &self.form.assembly, order, leader))
+    }
+
+    /// Keeps a place for a job that is on its way, as long as it is not here. A part of them,
+    /// `misses`, will have to be computed.
+    ///
+    /// Where [`Self::submit`] would refuse it, `is_worth_it` is asked, with the time that computing
+    /// it would have taken: then it may come, without a place, in the hope that it need not be
+    /// computed.
+    ///
+    /// # Errors
+    /// As of [`Self::submit`]. It is counted as refused.
+    pub(crate) fn anticipate(
+        self: &Arc<Self>,
+        job: &Foreseen,
+        misses: f64,
+        is_worth_it: impl FnOnce(Duration) -> bool,
+    ) -> Result<Option<Place>, ServiceError> {
+        let now = system::now();
+        let mut state = self.state.lock();
+        let State { scheduler, arriving, most_urgent, status, .. } = &mut *state;
+        let class = match *most_urgent {
+            Some((class, at)) if now.saturating_duration_since(at) < URGENCY_KEPT => class,
+            _ => job.class,
+        };
+        let before = arriving.sum(misses, now);
+        let prospect = scheduler.foresee(&Foreseen { class, ..*job }, before, now);
+        let Prospect { refusal, demand, cost } = prospect;
+        let Some(refusal) = refusal else {
+            let moment = arriving.expect(demand, now);
+            drop(state);
+            return Ok(Some(Place::new(self.clone(), demand, moment)));
+        };
+        if !scheduler.is_closed() && is_worth_it(cost) {
+            return Ok(None);
+        }
+        scheduler.turned_away(demand.rows, job.deadline, now);
+        status.refused += 1;
+        Err(refusal::error(refusal))
+    }
+
+    fn arrived(&self, demand: Waiting, moment: u64) {
+        self.state.lock().arriving.arrived(demand, moment, system::now());
     }
 
     /// Somebody who is in more of a hurry, or more patient, waits for a job as well. Without
@@ -236,6 +291,7 @@ impl Batcher {
         let work = job.work(&self.form.assembly);
         let now = system::now();
         let mut state = self.state.lock();
+        state.note_urgency(work.class, now);
         match state.scheduler.offer(work, job, now) {
             Ok(id) => {
                 self.expectation.set(state.scheduler.outlook(now));
@@ -244,9 +300,8 @@ impl Batcher {
             }
             Err(Refused { job, refusal }) => {
                 state.status.refused += 1;
-                let backlog = state.scheduler.backlog(now);
                 drop(state);
-                job.leader.complete(Err(refusal::error(refusal, backlog)));
+                job.leader.complete(Err(refusal::error(refusal)));
                 None
             }
         }
@@ -291,6 +346,13 @@ impl State {
     fn wake_one(&mut self, job_arrived: &Condvar) {
         if self.idle > 0 && !self.is_waking {
             self.is_waking = job_arrived.notify_one();
+        }
+    }
+
+    fn note_urgency(&mut self, class: usize, now: Instant) {
+        let is_past = |at| now.saturating_duration_since(at) >= URGENCY_KEPT;
+        if self.most_urgent.is_none_or(|(most, at)| class <= most || is_past(at)) {
+            self.most_urgent = Some((class, now));
         }
     }
 

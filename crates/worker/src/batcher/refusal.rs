@@ -1,18 +1,16 @@
 //! What a client is told whose job does not run.
 
-use std::time::Duration;
-
 use inferring_policy::scheduler::Refusal;
 use inferring_types::ServiceError;
 
-/// Why a job is not taken, when working off what waits takes that long.
-pub(super) fn error(refusal: Refusal, backlog: Duration) -> ServiceError {
+/// Why a job is not taken.
+pub(super) fn error(refusal: Refusal) -> ServiceError {
     match refusal {
         Refusal::Closed => ServiceError::unavailable("the worker is shutting down"),
-        Refusal::Full { requests, bytes } => ServiceError::overloaded(format!(
+        Refusal::Full { requests, bytes, retry_after } => ServiceError::overloaded(format!(
             "the model's queue is full: {requests} requests with {bytes} bytes are waiting",
         ))
-        .retry_after(backlog),
+        .retry_after(retry_after),
         Refusal::Late { needed, remaining, retry_after } => ServiceError::overloaded(format!(
             "the model is busy: an answer would take {needed:.1?}, and {remaining:.1?} are left",
         ))

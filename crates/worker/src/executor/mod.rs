@@ -17,17 +17,19 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use inferring_backend::{Backend, Cores, LoadError, LoadedModel};
+use inferring_policy::scheduler::Foreseen;
 use inferring_repository::{ModelPlan, Pinning, VersionPlan, WarmupError};
 use inferring_types::{
-    Batching, ContentDigest, ContentHasher, DeviceStatus, ModelMetadata, ModelName,
-    ModelStatistics, ModelVersion, NamedTensor, Tensor, TensorSpec,
+    Announced, Batching, ContentDigest, ContentHasher, DeviceStatus, ModelMetadata, ModelName,
+    ModelStatistics, ModelVersion, NamedTensor, Reservation, ServiceError, Tensor, TensorSpec,
 };
 use tracing::info;
 
 use crate::assembly::Assembly;
 use crate::batchability::Question;
 use crate::batcher::Batcher;
-use crate::cache::Tenant;
+use crate::cache::{Sharing, Tenant};
+use crate::reading::Reading;
 use crate::sequences::Sequences;
 use crate::settings::{Misfit, Serving};
 use crate::statistics::Statistics;
@@ -50,6 +52,10 @@ pub(crate) struct Executor {
     pub(crate) serving: Arc<Serving>,
     /// From which files.
     pub(crate) source: VersionPlan,
+    /// What is known of its large requests.
+    pub(crate) reading: Reading,
+    /// Bytes of one row of any request, where that is certain.
+    row_bytes: Option<u64>,
     description: Description,
     /// What answers depend on beside the inputs, hashed once.
     pub(crate) key_prefix: ContentHasher,
@@ -150,8 +156,11 @@ impl Executor {
         let sharing = serving.sharing(first.deterministic);
         let tenant = Tenant::new(sharing).keeping(serving.keeping);
         let key_prefix = key_prefix(&description, &assembly, &device, serving);
+        let row_bytes = assembly.fixed_row_bytes(&description.inputs);
         let batcher = Batcher::new(scheduler, assembly);
         let executor = Self {
+            reading: Reading::new(sharing != Sharing::Nothing),
+            row_bytes,
             batcher: Arc::new(batcher),
             statistics: Arc::new(Statistics::new(name.clone(), version.version.clone())),
             tenant,
@@ -219,6 +228,28 @@ impl Executor {
             batch_size_max: if batching.joins_rows() { size_max } else { 0 },
             batching: batching.clone(),
         }
+    }
+
+    /// Whether a request is worth receiving of which only the head has come.
+    ///
+    /// # Errors
+    /// As of [`Batcher::submit`].
+    pub(crate) fn anticipate(
+        &self,
+        announced: &Announced<'_>,
+    ) -> Result<Reservation, ServiceError> {
+        let Announced { body_bytes, tensor_bytes, deadline, .. } = *announced;
+        let body = body_bytes.or(self.row_bytes).unwrap_or(Announced::LARGE);
+        let job = Foreseen {
+            tensor_bytes,
+            row_bytes: self.row_bytes,
+            bytes: tensor_bytes.unwrap_or(body),
+            class: self.serving.priorities().class(None),
+            deadline: deadline.at(),
+        };
+        let pays = |cost| self.reading.pays(body, cost);
+        let place = self.batcher.anticipate(&job, self.reading.misses(), pays)?;
+        Ok(place.map(Reservation::new).unwrap_or_default())
     }
 
     /// What it has done since it was loaded.

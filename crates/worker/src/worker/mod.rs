@@ -11,9 +11,10 @@ use std::time::Instant;
 use inferring_backend::Backend;
 use inferring_repository::Repository;
 use inferring_types::{
-    BackendStatus, BatchStatus, BoxFuture, Gauge, InferRequest, InferResponse, InferenceService,
-    ModelMetadata, ModelSelector, NamedTensor, NodeAdmin, NodeStatus, Served, ServiceError,
-    StatusSource, TensorName, WorkerId, WorkerStatus,
+    Announced, BackendStatus, BatchStatus, Blame, BoxFuture, CacheOutcome, Gauge, InferRequest,
+    InferResponse, InferenceService, ModelMetadata, ModelSelector, NamedTensor, NodeAdmin,
+    NodeStatus, Reservation, Served, ServiceError, StatusSource, TensorName, WorkerId,
+    WorkerStatus,
 };
 
 use crate::batcher::Order;
@@ -100,20 +101,25 @@ impl Worker {
     async fn answer(&self, request: InferRequest) -> Result<InferResponse, ServiceError> {
         let accepted = system::now();
         if request.deadline.has_passed(accepted) {
-            return Err(ServiceError::deadline_exceeded(
-                "the deadline had passed when the request arrived",
-            ));
+            return Err(too_late());
         }
         // Held until the answer is there: the model ends when nobody holds it any more.
         let model = self.registry.catalog().find(request.selector())?.clone();
-        let statistics = &model.executor.statistics;
+        let (statistics, reading) = (&model.executor.statistics, &model.executor.reading);
+        let is_large = is_large(&request.inputs);
         match self.answer_by(&model, request, accepted).await {
             Ok(response) => {
                 let served = &response.served;
+                if is_large {
+                    reading.record(served.cache != CacheOutcome::Computed);
+                }
                 statistics.answered(served.cache, accepted, served.inference_time);
                 Ok(response)
             }
             Err(error) => {
+                if is_large && error.blame() != Blame::Client {
+                    reading.record(false);
+                }
                 let now = system::now();
                 statistics.failed(now.saturating_duration_since(accepted));
                 Err(error.with_load(model.executor.batcher.load(now)))
@@ -210,6 +216,26 @@ impl InferenceService for Worker {
         !self.draining.load(Ordering::Relaxed) && asked.is_none_or(serves)
     }
 
+    fn anticipate(&self, announced: &Announced<'_>) -> Result<Reservation, ServiceError> {
+        let accepted = system::now();
+        let catalog = self.registry.catalog();
+        let executor = &catalog.find(announced.model)?.executor;
+        let anticipated = if announced.deadline.has_passed(accepted) {
+            Err(too_late())
+        } else {
+            executor.anticipate(announced).map_err(|error| {
+                let now = system::now();
+                executor.statistics.failed(now.saturating_duration_since(accepted));
+                error.with_load(executor.batcher.load(now))
+            })
+        };
+        anticipated.map_err(|error| {
+            self.requests.fetch_add(1, Ordering::Relaxed);
+            self.errors.fetch_add(1, Ordering::Relaxed);
+            error.at_worker(self.id.clone())
+        })
+    }
+
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
         Box::pin(async move {
             self.requests.fetch_add(1, Ordering::Relaxed);
@@ -238,6 +264,18 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+fn too_late() -> ServiceError {
+    ServiceError::deadline_exceeded("the deadline had passed when the request arrived")
+}
+
+/// Whether these inputs may have come in a large body; in JSON they take more room. The small ones
+/// are very many, and those who count them would be in each other's way.
+fn is_large(inputs: &[NamedTensor]) -> bool {
+    const JSON_LONGER_MAX: u64 = 16;
+    let bytes: u64 = inputs.iter().map(|input| input.tensor.data().len() as u64).sum();
+    bytes > Announced::LARGE / JSON_LONGER_MAX
 }
 
 fn check_outputs(model: &ModelMetadata, asked: &[TensorName]) -> Result<(), ServiceError> {

@@ -11,6 +11,7 @@ mod equality;
 mod failures;
 mod fixture;
 mod folder;
+mod heads;
 mod interruption;
 mod lifecycle;
 mod loading;
