@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inferring_types::{
-    BackendStatus, BatchStatus, CacheStatus, DeviceStatus, EjectedStatus, EndpointStatus,
-    GatewayStatus, LoadStatus, MembershipStatus, ModelStatus, ServiceError, WorkerStatus,
+    Allotment, BackendStatus, BatchStatus, CacheStatus, DeviceStatus, EjectedStatus,
+    EndpointStatus, GatewayStatus, LoadStatus, MembershipStatus, ModelStatus, ServiceError,
+    WorkerStatus,
 };
 use serde::{Deserialize, Serialize};
 
@@ -290,6 +291,9 @@ pub struct GatewayStats {
     /// Whether so few of the workers are well that all that are there are asked.
     #[serde(default)]
     pub panic: bool,
+    /// Keys that are asked for so often that several workers answer them.
+    #[serde(default)]
+    pub hot_keys: u64,
     /// One breaker per worker.
     pub circuit_breakers: Vec<BreakerDocument>,
     /// The workers.
@@ -399,8 +403,29 @@ pub struct EndpointDocument {
     pub failures: u64,
     /// Tries in flight now.
     pub in_flight: u64,
+    /// What it may be given.
+    #[serde(default)]
+    pub allotment: AllotmentDocument,
     /// Its share of all tries, 0 to 1.
     pub share: f64,
+}
+
+/// What a gateway may give to a worker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct AllotmentDocument {
+    /// How many tries may be in flight there with the next one that comes; 0 while it is not
+    /// asked.
+    pub bound: u64,
+    /// How many are that count: all but those that only wait for the run of an equal one.
+    pub taken: u64,
+    /// The part of its work that it gets: below 1 while it has only just begun.
+    pub part: f64,
+}
+
+impl From<Allotment> for AllotmentDocument {
+    fn from(Allotment { bound, taken, part }: Allotment) -> Self {
+        Self { bound, taken, part }
+    }
 }
 
 impl From<&GatewayStatus> for GatewayStats {
@@ -421,6 +446,7 @@ impl From<&GatewayStatus> for GatewayStats {
             admission_refused: status.admission.refused,
             membership: MembershipDocument::from(&status.membership),
             panic: status.panic,
+            hot_keys: status.hot_keys,
             circuit_breakers: status.workers.iter().map(BreakerDocument::from).collect(),
             workers: status.workers.iter().map(EndpointDocument::from).collect(),
             models: status.models.iter().map(|model| model.name.to_string()).collect(),
@@ -457,6 +483,7 @@ impl From<&EndpointStatus> for EndpointDocument {
             requests: endpoint.requests,
             failures: endpoint.failures,
             in_flight: endpoint.in_flight,
+            allotment: endpoint.allotment.into(),
             share: endpoint.share,
         }
     }

@@ -310,6 +310,26 @@ fn gateway(out: &mut Families<'_>, status: &GatewayStatus) -> fmt::Result {
         gauges(|w| w.in_flight as f64),
     )?;
     out.gauge(
+        "inferring_worker_load_bound",
+        "Tries that may be in flight at a worker with the next one; 0 while it is not asked",
+        gauges(|w| w.allotment.bound as f64),
+    )?;
+    out.gauge(
+        "inferring_worker_load",
+        "Tries in flight that count against the bound: all that do not wait for an equal one's run",
+        gauges(|w| w.allotment.taken as f64),
+    )?;
+    out.gauge(
+        "inferring_worker_load_part",
+        "The part of its work that a worker gets: below 1 while it has only just begun",
+        gauges(|w| w.allotment.part),
+    )?;
+    out.gauge(
+        "inferring_hot_keys",
+        "Keys that are asked for so often that several workers answer them",
+        alone(status.hot_keys as f64),
+    )?;
+    out.gauge(
         "inferring_worker_reachable",
         "Whether the worker's last health check succeeded",
         gauges(|w| f64::from(u8::from(w.reachable))),
@@ -463,8 +483,8 @@ mod tests {
             ejections: 3,
             requests: 9,
             failures: 5,
-            in_flight: 0,
-            allotment: Allotment::default(),
+            in_flight: 8,
+            allotment: Allotment { bound: 3, taken: 2, part: 0.5 },
             share: 1.0,
         };
         let status = GatewayStatus {
@@ -478,7 +498,7 @@ mod tests {
             admission: AdmissionStatus { limit: 512, refused: 7 },
             membership: MembershipStatus::default(),
             panic: true,
-            hot_keys: 0,
+            hot_keys: 4,
             workers: vec![worker],
             models: Vec::new(),
         };
@@ -492,6 +512,11 @@ mod tests {
             "inferring_admission_refused_total 7",
             "inferring_admission_limit 512.0",
             "inferring_worker_failures_total{worker=\"worker_1\"} 5",
+            "inferring_worker_requests_in_flight{worker=\"worker_1\"} 8.0",
+            "inferring_worker_load_bound{worker=\"worker_1\"} 3.0",
+            "inferring_worker_load{worker=\"worker_1\"} 2.0",
+            "inferring_worker_load_part{worker=\"worker_1\"} 0.5",
+            "inferring_hot_keys 4.0",
             "inferring_worker_reachable{worker=\"worker_1\"} 1.0",
             "inferring_circuit_breaker_state{worker=\"worker_1\"} 2.0",
             "inferring_worker_ejected{worker=\"worker_1\"} 1.0",

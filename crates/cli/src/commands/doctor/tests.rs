@@ -8,7 +8,8 @@ use inferring_backend::ort::library::LibraryError;
 use inferring_backend::ort::{Device, StartError};
 use inferring_gateway::{BreakerSettings, ProbeConfig};
 use inferring_protocol::rest::documents::{
-    BreakerDocument, EjectedDocument, EndpointDocument, GatewayStats, MembershipDocument,
+    AllotmentDocument, BreakerDocument, EjectedDocument, EndpointDocument, GatewayStats,
+    MembershipDocument,
 };
 use inferring_types::{
     BackendStatus, BatchStatus, Batching, CacheOutcome, CacheStatus, ContentDigest, DataType,
@@ -352,6 +353,7 @@ fn in_order() -> Facts {
             admission_refused: 0,
             membership: MembershipDocument::default(),
             panic: false,
+            hot_keys: 0,
             circuit_breakers: ports.clone().map(closed_breaker).collect(),
             workers: ports.map(endpoint).collect(),
             models: vec!["iris".to_owned()],
@@ -546,6 +548,7 @@ fn endpoint(number: u32) -> EndpointDocument {
         requests: 4,
         failures: 0,
         in_flight: 0,
+        allotment: AllotmentDocument::default(),
         share: 1.0 / 3.0,
     }
 }
