@@ -159,7 +159,17 @@ impl Journal {
         }
         let (worker, request) = (worker.clone(), id);
         let next_is_free = false;
-        Try { journal: self, gateway, worker, request, key, is_hedge, rides, is_extra, next_is_free }
+        Try {
+            journal: self,
+            gateway,
+            worker,
+            request,
+            key,
+            is_hedge,
+            rides,
+            is_extra,
+            next_is_free,
+        }
     }
 
     fn check_budget(&self, gateway: usize, account: &Account) {

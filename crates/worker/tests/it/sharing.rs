@@ -75,6 +75,28 @@ async fn zero_and_negative_zero_are_other_content() {
     assert_eq!(negative.served.cache, CacheOutcome::Computed);
 }
 
+/// Bits decide what is equal, and not what they mean: no NaN equals any other number, and yet a
+/// request that holds one is known again. A model may look at the bits, too.
+#[tokio::test]
+async fn fault_31_every_nan_is_content_of_its_own_and_known_again_by_its_bits() {
+    let fixture = Fixture::new();
+    let bits = [0x7fc0_0000, 0x7fc0_0001, 0xffc0_0000, 0x7f80_0001, 0x7fff_ffff, 0x8000_0000, 0];
+    let ask = |bits| fixture.ask(request([1, 4], &[f32::from_bits(bits), 1.0, 2.0, 3.0]));
+    let mut computed = Vec::new();
+    for pattern in bits {
+        let answer = ask(pattern).await;
+        assert_eq!(answer.as_ref().unwrap().served.cache, CacheOutcome::Computed, "{pattern:#x}");
+        computed.push(values(&answer).into_iter().map(f32::to_bits).collect::<Vec<_>>());
+    }
+    for (pattern, computed) in bits.into_iter().zip(computed) {
+        let answer = ask(pattern).await;
+        assert_eq!(answer.as_ref().unwrap().served.cache, CacheOutcome::Hit, "{pattern:#x}");
+        let kept: Vec<_> = values(&answer).into_iter().map(f32::to_bits).collect();
+        assert_eq!(kept, computed, "{pattern:#x}");
+    }
+    assert_eq!(fixture.rows_of_runs().len(), bits.len());
+}
+
 #[tokio::test]
 async fn the_same_bytes_in_other_shapes_are_answered_each_for_itself() {
     let fixture = Fixture::of_any_width(&WorkerConfig::default());
