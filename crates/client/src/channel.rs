@@ -269,7 +269,7 @@ impl Driver {
 
     fn take_events(&mut self) -> Result<(), Ended> {
         let mut state = self.shared.lock();
-        while let Some(event) = self.inbox.next()? {
+        while let Some(event) = self.inbox.event()? {
             match event {
                 Event::Answer { stream, message } => state.settle(stream, Ok(message)),
                 Event::TooLong { stream } => {
@@ -293,7 +293,7 @@ impl Driver {
         cx: &mut Context<'_>,
     ) -> Poll<std::io::Result<()>> {
         while !outbox.is_empty() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, outbox.next()))?;
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, outbox.unsent()))?;
             outbox.written(written);
         }
         Poll::Ready(Ok(()))

@@ -109,7 +109,7 @@ fn received_frames(data: &[u8]) {
     for part in [first, second] {
         inbox.room().extend_from_slice(part);
         loop {
-            match inbox.next() {
+            match inbox.event() {
                 Ok(None) => break,
                 Err(_) => return,
                 Ok(Some(Event::Request { stream, message })) => {
@@ -138,12 +138,12 @@ fn received_frames(data: &[u8]) {
 fn again(outbox: &mut Outbox) -> Event {
     let mut inbox = Inbox::new(Limits { message: 1 << 20, connection: 1 << 20 });
     while !outbox.is_empty() {
-        let next = outbox.next();
+        let next = outbox.unsent();
         let length = next.len();
         inbox.room().extend_from_slice(next);
         outbox.written(length);
     }
-    inbox.next().ok().flatten().expect("what was written is read")
+    inbox.event().ok().flatten().expect("what was written is read")
 }
 
 /// The first byte chooses the coding.

@@ -15,7 +15,7 @@
 //! finds it, once there were enough requests to speak of a share.
 //!
 //! The time-out doubles with every opening and falls back with good conduct: see
-//! [`PenaltyConfig`]. Where the worker was *gone* (nobody listened), a probe that reaches it ends
+//! [`PenaltyConfig`](crate::PenaltyConfig). Where the worker was *gone* (nobody listened), a probe that reaches it ends
 //! the time-out early, at once the first time. A worker that comes and goes is let wait from the
 //! second time on: a thirty-second part of a time-out that doubles, so that its trials become
 //! rare, too.

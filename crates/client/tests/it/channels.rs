@@ -157,7 +157,7 @@ async fn speak_in_frames(mut stream: TcpStream, manner: Manner, seen: &Seen) {
     };
     let mut count = 0;
     loop {
-        while let Some(event) = inbox.next().unwrap() {
+        while let Some(event) = inbox.event().unwrap() {
             let (stream_number, message) = match event {
                 Event::Request { stream, message } => (stream, message),
                 Event::Cancel { stream } => {
@@ -182,7 +182,7 @@ async fn speak_in_frames(mut stream: TcpStream, manner: Manner, seen: &Seen) {
                 Manner::BreaksOff => {
                     let long = Chunks::one(vec![b' '; 100_000]);
                     outbox.answer(stream_number, &good, long);
-                    let part = outbox.next().to_vec();
+                    let part = outbox.unsent().to_vec();
                     stream.write_all(&part).await.unwrap();
                     return;
                 }
@@ -199,7 +199,7 @@ async fn speak_in_frames(mut stream: TcpStream, manner: Manner, seen: &Seen) {
         }
         seen.changed.notify_waiters();
         while !outbox.is_empty() {
-            let written = stream.write(outbox.next()).await.unwrap();
+            let written = stream.write(outbox.unsent()).await.unwrap();
             outbox.written(written);
         }
         if stream.read_buf(inbox.room()).await.unwrap_or(0) == 0 {

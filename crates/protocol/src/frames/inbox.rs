@@ -111,7 +111,7 @@ impl Inbox {
     ///
     /// # Errors
     /// [`FrameError`], after which nothing that follows has a meaning.
-    pub fn next(&mut self) -> Result<Option<Event>, FrameError> {
+    pub fn event(&mut self) -> Result<Option<Event>, FrameError> {
         while let Some(&head) = self.received.first_chunk::<HEAD>() {
             let [l0, l1, l2, l3, s0, s1, s2, s3, kind, flags] = head;
             let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;

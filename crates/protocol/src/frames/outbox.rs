@@ -65,7 +65,7 @@ impl Outbox {
     }
 
     /// What is to be written next; empty where all has been.
-    pub fn next(&mut self) -> &[u8] {
+    pub fn unsent(&mut self) -> &[u8] {
         if self.ready.is_empty() {
             self.take_part();
         }

@@ -15,11 +15,11 @@ const LIMITS: Limits = Limits { message: 1 << 20, connection: 1 << 22 };
 fn carry(outbox: &mut Outbox, inbox: &mut Inbox, size: usize) -> Vec<Event> {
     let mut events = Vec::new();
     while !outbox.is_empty() {
-        let next = outbox.next();
+        let next = outbox.unsent();
         let count = next.len().min(size);
         inbox.room().extend_from_slice(&next[..count]);
         outbox.written(count);
-        while let Some(event) = inbox.next().unwrap() {
+        while let Some(event) = inbox.event().unwrap() {
             events.push(event);
         }
     }
@@ -74,10 +74,10 @@ fn a_long_message_lets_others_pass_between_its_parts() {
     let long = vec![1; 3 * PART_MAX];
     outbox.request(1, &request("m"), body(&[b"{}", &long]));
     outbox.request(2, &request("m"), body(&[b"{}", &long]));
-    let first = outbox.next().len();
-    inbox.room().extend_from_slice(&outbox.next()[..first].to_vec());
+    let first = outbox.unsent().len();
+    inbox.room().extend_from_slice(outbox.unsent());
     outbox.written(first);
-    assert_eq!((inbox.next(), inbox.has_begun(1)), (Ok(None), true));
+    assert_eq!((inbox.event(), inbox.has_begun(1)), (Ok(None), true));
     outbox.request(3, &request("m"), body(&[b"{}"]));
     let events = carry(&mut outbox, &mut inbox, PART_MAX);
     let order: Vec<_> = events
@@ -95,10 +95,10 @@ fn a_long_message_lets_others_pass_between_its_parts() {
 fn what_is_cancelled_is_not_sent_any_further() {
     let (mut outbox, mut inbox) = (Outbox::default(), Inbox::new(LIMITS));
     outbox.request(1, &request("m"), body(&[b"{}", &vec![1; 3 * PART_MAX]]));
-    let first = outbox.next().to_vec();
+    let first = outbox.unsent().to_vec();
     inbox.room().extend_from_slice(&first);
     outbox.written(first.len());
-    assert_eq!(inbox.next(), Ok(None));
+    assert_eq!(inbox.event(), Ok(None));
     outbox.cancel(1);
     outbox.goaway(ALL_STREAMS);
     let events = carry(&mut outbox, &mut inbox, 1);
@@ -111,10 +111,10 @@ fn beginnings_of_messages_are_held_to_the_limit() {
     for stream in 1..=2 {
         let mut outbox = Outbox::default();
         outbox.request(stream, &request("m"), body(&[b"{}", &vec![1; 90_000]]));
-        let part = outbox.next().to_vec();
+        let part = outbox.unsent().to_vec();
         inbox.room().extend_from_slice(&part);
     }
-    assert_eq!(inbox.next(), Err(FrameError::TooMuch { what: "bytes", limit: 100_000 }));
+    assert_eq!(inbox.event(), Err(FrameError::TooMuch { what: "bytes", limit: 100_000 }));
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn no_more_messages_begin_than_may_be_under_way() {
             room.extend_from_slice(&[Kind::Request as u8, MORE]);
             room.extend_from_slice(&[0; 20]);
         }
-        let ended = std::iter::from_fn(|| inbox.next().transpose()).find_map(Result::err);
+        let ended = std::iter::from_fn(|| inbox.event().transpose()).find_map(Result::err);
         assert_eq!(ended, Some(FrameError::TooMuch { what: "parts", limit: STREAMS_MAX }));
     }
 }
@@ -156,7 +156,7 @@ fn what_is_no_frame_ends_the_connection() {
     for bytes in [&b"GET / HTTP/1.1\r\n"[..], &[0, 0, 0, 0, 0, 0, 0, 0, 9, 0]] {
         let mut inbox = Inbox::new(LIMITS);
         inbox.room().extend_from_slice(bytes);
-        assert!(matches!(inbox.next(), Err(FrameError::Unknown { .. })), "{bytes:?}");
+        assert!(matches!(inbox.event(), Err(FrameError::Unknown { .. })), "{bytes:?}");
     }
 }
 
@@ -175,7 +175,7 @@ proptest! {
             said.extend_from_slice(&bytes[..bytes.len().min(length as usize)]);
         }
         inbox.room().extend_from_slice(&said);
-        while let Ok(Some(event)) = inbox.next() {
+        while let Ok(Some(event)) = inbox.event() {
             match event {
                 Event::Request { message, .. } => drop(Request::read(&message)),
                 Event::Answer { message, .. } => drop(Answer::read(message)),

@@ -190,7 +190,7 @@ impl<'a> Conversation<'a> {
     }
 
     fn take_events(&mut self) -> Result<(), Ended> {
-        while let Some(event) = self.inbox.next()? {
+        while let Some(event) = self.inbox.event()? {
             match event {
                 Event::Request { stream, message } => self.begin(stream, Some(message))?,
                 Event::TooLong { stream } => self.begin(stream, None)?,
@@ -249,7 +249,7 @@ impl<'a> Conversation<'a> {
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         while !self.outbox.is_empty() {
-            let written = ready!(Pin::new(&mut *self.stream).poll_write(cx, self.outbox.next()))?;
+            let written = ready!(Pin::new(&mut *self.stream).poll_write(cx, self.outbox.unsent()))?;
             self.outbox.written(written);
             self.has_moved = true;
         }

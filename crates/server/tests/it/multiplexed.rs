@@ -59,7 +59,7 @@ impl Gateway {
 
     async fn send(&mut self) {
         while !self.outbox.is_empty() {
-            let written = self.stream.write(self.outbox.next()).await.unwrap();
+            let written = self.stream.write(self.outbox.unsent()).await.unwrap();
             self.outbox.written(written);
         }
     }
@@ -67,7 +67,7 @@ impl Gateway {
     /// What the server says next; `None` where it has ended the connection.
     async fn hear(&mut self) -> Option<Event> {
         loop {
-            if let Some(event) = self.inbox.next().unwrap() {
+            if let Some(event) = self.inbox.event().unwrap() {
                 return Some(event);
             }
             let read = within_a_minute(self.stream.read_buf(self.inbox.room())).await;
@@ -272,7 +272,7 @@ async fn connections_that_carry_nothing_or_half_a_frame_are_closed_in_time() {
     let mut silent = Gateway::connect(running.address).await;
     let mut halting = Gateway::connect(running.address).await;
     halting.ask(1, "echo", &[1.0]);
-    let part = halting.outbox.next()[..20].to_vec();
+    let part = halting.outbox.unsent()[..20].to_vec();
     halting.stream.write_all(&part).await.unwrap();
     let mut busy = Gateway::connect(running.address).await;
     busy.ask(1, "echo", &[HELD]);
