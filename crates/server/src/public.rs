@@ -43,6 +43,10 @@ impl InferenceService for Public {
     fn keep_warm(&self) -> BoxFuture<'_, ()> {
         self.0.keep_warm()
     }
+
+    fn turn_ended(&self) {
+        self.0.turn_ended();
+    }
 }
 
 impl StatusSource for Public {

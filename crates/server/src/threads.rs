@@ -37,7 +37,11 @@ impl Threads {
 
     pub(crate) fn start(count: NonZeroUsize, serving: &Arc<Serving>) -> std::io::Result<Self> {
         let start_one = |index| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let node = serving.node.clone();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .on_thread_park(move || node.turn_ended())
+                .build()?;
             let (inbox, accepted) = mpsc::channel(Self::INBOX_MAX);
             let connections = Arc::new(AtomicUsize::new(0));
             let (counter, serving) = (connections.clone(), serving.clone());

@@ -52,6 +52,11 @@ pub trait InferenceService: Send + Sync {
     fn keep_warm(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
+
+    /// All requests that had come on this thread are handed over, and it is about to wait for
+    /// more. A thread on which this was called once must call it before it waits, always: what is
+    /// begun for requests on it may be put off until then.
+    fn turn_ended(&self) {}
 }
 
 /// What the head of a request tells of it.

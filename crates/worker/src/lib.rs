@@ -29,6 +29,7 @@ mod statistics;
 mod sync;
 mod system;
 mod threads;
+mod turn;
 mod watch;
 mod watchdog;
 mod worker;

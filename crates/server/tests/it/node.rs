@@ -15,6 +15,7 @@ use inferring_types::{
     NodeAdmin, NodeStatus, Reservation, RouteReason, Routed, Served, ServiceError, ShapeSpec,
     StatusSource, TensorSpec, VersionPolicy, WorkerLoad, WorkerStatus,
 };
+use tokio::sync::oneshot;
 
 /// The first value of a request that is answered only when the test says so.
 pub(crate) const HELD: f32 = -1.0;
@@ -24,6 +25,9 @@ pub(crate) const DEFECT: f32 = -2.0;
 
 /// The first value of a request that finds the queue full, for another 1500 ms.
 pub(crate) const FULL: f32 = -3.0;
+
+/// The first value of a request that is put off until the turn that it came in has ended.
+pub(crate) const PUT_OFF: f32 = -6.0;
 
 /// The first value of a request that a gateway would have had answered by its second worker.
 pub(crate) const ROUTED: f32 = -4.0;
@@ -50,6 +54,8 @@ pub(crate) struct EchoNode {
     pub(crate) releases: tokio::sync::watch::Sender<bool>,
     /// The threads on which it was made ready.
     pub(crate) warm_threads: Mutex<HashSet<ThreadId>>,
+    /// Whom to tell of the end of a thread's turn.
+    put_off: Mutex<Vec<(ThreadId, oneshot::Sender<()>)>>,
     /// Whether it takes no large requests.
     pub(crate) is_full: AtomicBool,
     /// What was announced to it.
@@ -86,6 +92,7 @@ impl EchoNode {
             in_flight_max: AtomicUsize::new(0),
             releases: tokio::sync::watch::Sender::new(false),
             warm_threads: Mutex::default(),
+            put_off: Mutex::default(),
             is_full: AtomicBool::new(false),
             announced: Mutex::default(),
             expected: Arc::default(),
@@ -144,6 +151,11 @@ impl EchoNode {
         if first == Some(LOST) {
             let lost = ServiceError::unreachable("worker `echo_2` does not answer");
             return Err(lost.at_worker("echo_2".into()).routed(SECOND).with_load(LOAD));
+        }
+        if first == Some(PUT_OFF) {
+            let (ended, end) = oneshot::channel();
+            self.put_off.lock().unwrap().push((std::thread::current().id(), ended));
+            end.await.unwrap();
         }
         if first == Some(HELD) {
             let mut released = self.releases.subscribe();
@@ -228,6 +240,13 @@ impl InferenceService for EchoNode {
     fn keep_warm(&self) -> BoxFuture<'_, ()> {
         self.warm_threads.lock().unwrap().insert(std::thread::current().id());
         Box::pin(std::future::ready(()))
+    }
+
+    fn turn_ended(&self) {
+        let thread = std::thread::current().id();
+        let ended = |put_off: &mut (ThreadId, oneshot::Sender<()>)| put_off.0 == thread;
+        let ended: Vec<_> = self.put_off.lock().unwrap().extract_if(.., ended).collect();
+        ended.into_iter().for_each(|(_, request)| request.send(()).unwrap_or_default());
     }
 }
 

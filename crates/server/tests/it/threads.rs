@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use inferring_server::ServerConfig;
 
-use crate::fixture::{Running, within_a_minute};
+use crate::fixture::{Running, echo, echoed, within_a_minute};
+use crate::node::PUT_OFF;
 
 #[tokio::test]
 async fn a_node_is_made_ready_on_every_thread_before_anybody_asks() {
@@ -17,4 +18,15 @@ async fn a_node_is_made_ready_on_every_thread_before_anybody_asks() {
         }
     };
     within_a_minute(warmed).await;
+}
+
+#[tokio::test]
+async fn the_node_is_told_when_a_threads_turn_has_ended() {
+    let running = Running::start(ServerConfig::default());
+    let mut client = running.client().await;
+    for value in 0..10u8 {
+        let values = [PUT_OFF, f32::from(value)];
+        let answer = within_a_minute(client.model_infer(echo(&values))).await.unwrap();
+        assert_eq!(echoed(answer.get_ref()), values);
+    }
 }

@@ -31,6 +31,7 @@ use job::Job;
 use crate::assembly::{Assembly, LaneKey};
 use crate::cache::Leader;
 use crate::system::{self, Condvar};
+use crate::turn;
 
 /// When a job came, and how soon it is needed.
 #[derive(Debug, Clone, Copy)]
@@ -142,7 +143,7 @@ impl Batcher {
     /// - `DeadlineExceeded`: the run alone would take longer than there is time;
     /// - `Unavailable`: the batcher is closed.
     pub(crate) fn submit(
-        &self,
+        self: &Arc<Self>,
         inputs: Vec<Tensor>,
         order: Order,
         leader: Leader,
@@ -204,7 +205,7 @@ impl Batcher {
     /// `last` is what the instance that asks has run before.
     ///
     /// Work that nobody waits for, or that would come too late, is dropped here and never runs.
-    pub(crate) fn next_batch(&self, last: Option<Ran>) -> Option<Batch> {
+    pub(crate) fn next_batch(self: &Arc<Self>, last: Option<Ran>) -> Option<Batch> {
         let mut state = self.state.lock();
         let mut now = system::now();
         if let Some(Ran { run, time }) = last {
@@ -240,6 +241,14 @@ impl Batcher {
                 self.wait_for_jobs(&mut state, until);
             }
             now = system::now();
+        }
+    }
+
+    /// Wakes an instance for what has come and is still there.
+    pub(crate) fn wake(&self) {
+        let mut state = self.state.lock();
+        if !state.scheduler.is_empty() {
+            state.wake_one(&self.job_arrived);
         }
     }
 
@@ -287,7 +296,7 @@ impl Batcher {
         self.state.lock().scheduler.curves()
     }
 
-    fn offer(&self, job: Job) -> Option<JobId> {
+    fn offer(self: &Arc<Self>, job: Job) -> Option<JobId> {
         let work = job.work(&self.form.assembly);
         let now = system::now();
         let mut state = self.state.lock();
@@ -295,7 +304,10 @@ impl Batcher {
         match state.scheduler.offer(work, job, now) {
             Ok(id) => {
                 self.expectation.set(state.scheduler.outlook(now));
-                state.wake_one(&self.job_arrived);
+                let is_full = state.scheduler.waiting().rows >= self.rows_max();
+                if state.can_wake() && (is_full || !turn::put_off(self)) {
+                    state.wake_one(&self.job_arrived);
+                }
                 Some(id)
             }
             Err(Refused { job, refusal }) => {
@@ -308,7 +320,7 @@ impl Batcher {
     }
 
     /// Ends jobs that were not run, but for those for which somebody has come meanwhile.
-    fn end(&self, dropped: Vec<Job>, late: Vec<Job>, now: Instant) {
+    fn end(self: &Arc<Self>, dropped: Vec<Job>, late: Vec<Job>, now: Instant) {
         let mut count = 0;
         for mut job in dropped {
             if job.leader.is_wanted_or_ends(now) {
@@ -342,9 +354,14 @@ impl Batcher {
 }
 
 impl State {
+    /// Whether an instance waits and none is on its way.
+    fn can_wake(&self) -> bool {
+        self.idle > 0 && !self.is_waking
+    }
+
     /// Wakes an instance, where one waits and none is on its way.
     fn wake_one(&mut self, job_arrived: &Condvar) {
-        if self.idle > 0 && !self.is_waking {
+        if self.can_wake() {
             self.is_waking = job_arrived.notify_one();
         }
     }

@@ -137,6 +137,74 @@ fn sizes_that_tell_what_runs_cost_double_up_to_the_maximum() {
     }
 }
 
+/// An instance on a thread of its own, which waits for a batch.
+fn waiting_instance(fixture: &Fixture) -> std::thread::JoinHandle<Option<Batch>> {
+    let batcher = fixture.batcher.clone();
+    let instance = std::thread::spawn(move || batcher.next_batch(None));
+    while fixture.batcher.state.lock().idle == 0 {
+        std::thread::yield_now();
+    }
+    instance
+}
+
+/// Does this on a thread that tells of its turns, in the first of them.
+fn in_a_turn<T: Send>(what: impl FnOnce() -> T + Send) -> T {
+    let thread = || {
+        turn::end();
+        what()
+    };
+    std::thread::scope(|scope| scope.spawn(thread).join().unwrap())
+}
+
+fn is_woken(fixture: &Fixture) -> bool {
+    let state = fixture.batcher.state.lock();
+    state.idle == 0 || state.is_waking
+}
+
+#[test]
+fn what_comes_in_one_turn_of_a_thread_leaves_together() {
+    let fixture = Fixture::new(config(8));
+    let instance = waiting_instance(&fixture);
+    let _tickets = in_a_turn(|| {
+        let tickets: Vec<_> = (0..5).map(|_| fixture.submit([1, 3], LONG)).collect();
+        assert!(!is_woken(&fixture), "it is not called for the first of them");
+        turn::end();
+        tickets
+    });
+    assert_eq!(instance.join().unwrap().unwrap().jobs(), 5);
+}
+
+#[test]
+fn a_full_batch_does_not_wait_for_the_turns_end() {
+    let fixture = Fixture::new(config(4));
+    let instance = waiting_instance(&fixture);
+    let _tickets = in_a_turn(|| (0..4).map(|_| fixture.submit([1, 3], LONG)).collect::<Vec<_>>());
+    assert_eq!(instance.join().unwrap().unwrap().jobs(), 4);
+}
+
+#[test]
+fn a_thread_that_does_not_tell_of_its_turns_has_instances_woken_at_once() {
+    let fixture = Fixture::new(config(8));
+    let instance = waiting_instance(&fixture);
+    let _ticket = fixture.submit([1, 3], LONG);
+    assert_eq!(instance.join().unwrap().unwrap().jobs(), 1);
+}
+
+#[test]
+fn at_the_end_of_a_turn_nobody_is_woken_for_what_another_instance_took() {
+    let fixture = Fixture::new(config(8));
+    let instance = waiting_instance(&fixture);
+    let _ticket = in_a_turn(|| {
+        let ticket = fixture.submit([1, 3], LONG);
+        assert_eq!(fixture.next().jobs(), 1);
+        turn::end();
+        ticket
+    });
+    assert!(!is_woken(&fixture));
+    fixture.batcher.close();
+    assert!(instance.join().unwrap().is_none());
+}
+
 #[tokio::test]
 async fn expired_and_abandoned_jobs_never_run() {
     let fixture = Fixture::new(config(8));

@@ -25,6 +25,7 @@ use crate::model::Model;
 use crate::registry::Registry;
 use crate::sequences;
 use crate::system;
+use crate::turn;
 use crate::watch::Watcher;
 use inquiry::Inquiry;
 use reply::Reply;
@@ -245,6 +246,10 @@ impl InferenceService for Worker {
                 error.at_worker(self.id.clone())
             })
         })
+    }
+
+    fn turn_ended(&self) {
+        turn::end();
     }
 }
 
