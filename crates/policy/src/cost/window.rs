@@ -6,6 +6,11 @@ use super::Seconds;
 /// twenty is one at least.
 const SAMPLES: usize = 32;
 
+/// After so many runs of all sizes a time is old: the machine may have been busy with other things
+/// then. Each new time takes the place of so many old ones at most, for it may be as odd as they.
+const OLD: u64 = 1024;
+const REPLACED_MAX: usize = 4;
+
 /// How far what is known of a size may be moved, either way, until it runs again. Others tell how
 /// a model changes, but not exactly, and errors of many moves multiply.
 const MOVED_MAX: f64 = 4.0;
@@ -68,6 +73,7 @@ impl Window {
             self.samples.clear();
             self.next = 0;
         }
+        let forgot = self.forget(run.saturating_sub(OLD));
         if self.samples.len() < SAMPLES {
             self.samples.push(sample);
         } else {
@@ -78,12 +84,27 @@ impl Window {
         self.moved = 1.0;
         self.since_anchor += 1;
         // One of many changes little; so a full window is sorted only now and then.
-        let changed = (self.runs < SAMPLES as u64 || self.runs.is_multiple_of(4)) && self.sum_up();
+        let is_worth_it = forgot || self.runs < SAMPLES as u64 || self.runs.is_multiple_of(4);
+        let changed = is_worth_it && self.sum_up();
         let runs = if self.anchor.is_some() { ANCHOR_KEPT } else { ANCHOR_FIRST };
         if self.since_anchor >= runs {
             (self.anchor, self.since_anchor) = (Some(self.median), 0);
         }
         changed
+    }
+
+    /// Forgets a few of the times from before that run, if there are any.
+    fn forget(&mut self, before: u64) -> bool {
+        if self.samples.iter().all(|sample| sample.run >= before) {
+            return false;
+        }
+        self.samples.sort_unstable_by_key(|sample| sample.run);
+        let old = self.samples.partition_point(|sample| sample.run < before);
+        self.samples.drain(..old.min(REPLACED_MAX));
+        self.next = self.samples.len();
+        // What they said is no measure of whether the model has changed.
+        (self.anchor, self.since_anchor) = (None, 0);
+        true
     }
 
     /// What runs took until a while ago; `None` if there were too few to tell.
@@ -181,6 +202,20 @@ mod tests {
         assert!((window.median() - 1.83).abs() < 0.03, "{}", window.median());
         assert!((window.p95() - 1.98).abs() < 0.03, "{}", window.p95());
         assert_eq!((window.runs(), window.samples()), (100, 32));
+    }
+
+    #[test]
+    fn what_a_size_took_long_ago_is_forgotten_when_it_runs_again() {
+        let mut window = Window::new();
+        (0..10).for_each(|run| _ = window.push(40.0, run));
+        window.push(10.0, 900);
+        assert_eq!(window.median(), 40.0);
+        let again = [2000, 2100, 2200];
+        again.iter().for_each(|&run| _ = window.push(10.0, run));
+        assert_eq!((window.median(), window.p95(), window.samples()), (10.0, 10.0, 3));
+        (2300..2400).for_each(|run| _ = window.push((run - 2300) as f64, run));
+        assert!(window.median() > 80.0, "the latest are kept: {}", window.median());
+        assert_eq!(window.samples(), 32);
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub(super) struct Situation<'a> {
     pub(super) oldest: Instant,
     /// Other instances that are idle too.
     pub(super) idle: usize,
+    /// Whether a larger batch is tried than seems best.
+    pub(super) is_trial: bool,
     /// Nothing more will come.
     pub(super) closed: bool,
 }
@@ -95,6 +97,10 @@ fn run(
         if config.dispatch_when_idle { size_wanted(config, situation, costs, most) } else { most };
     let safe = |rows| costs.safe(config.run_rows(rows));
     let slack = situation.due.saturating_duration_since(now).as_secs_f64();
+    let trial = most.min(2 * wanted);
+    if situation.is_trial && safe(trial) <= slack {
+        return Plan::Run { rows: trial, reason: reason(trial), sacrifice: None };
+    }
     if safe(wanted) <= slack || !costs.are_measured() {
         return Plan::Run { rows: wanted, reason: reason(wanted), sacrifice: None };
     }

@@ -174,6 +174,8 @@ pub struct Scheduler<K, J> {
     late_from: Option<Instant>,
     /// Of the rows of the last job that came: what is told of costs is told of such rows.
     latest_class: Option<Class>,
+    /// Batches of late that were smaller than they could have been.
+    restrained: u32,
     /// When a job was last let through in doubt.
     probed_at: Option<Instant>,
     closed: bool,
@@ -193,6 +195,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
             waiting: Waiting::default(),
             late_from: None,
             latest_class: None,
+            restrained: 0,
             probed_at: None,
             closed: false,
             config,
@@ -449,9 +452,19 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
             due,
             oldest,
             idle,
+            is_trial: self.restrained >= TRIAL_AFTER,
             closed: self.closed,
         };
-        plan(&self.config, &situation, now)
+        let plan = plan(&self.config, &situation, now);
+        if let Plan::Run { rows, .. } = plan {
+            let most = situation.rows.min(self.config.rows_max());
+            if situation.is_trial && most > 1 {
+                self.restrained = 0;
+            } else if rows < most {
+                self.restrained += 1;
+            }
+        }
+        plan
     }
 
     /// Finds out what can be sustained, anew after a while.
@@ -558,6 +571,11 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         waiting.job
     }
 }
+
+/// So many batches that were smaller than they could have been come before one that is twice as
+/// large as seems best. A size that was slow while the machine was busy with other things would
+/// otherwise not run again, and never be known better.
+const TRIAL_AFTER: u32 = 128;
 
 /// For how many requests it is kept what can be sustained.
 const PACE_KEPT: u64 = 64;

@@ -52,6 +52,24 @@ impl Fixture {
         self.scheduler.next(self.now, |_| true)
     }
 
+    /// The rows of so many runs for clients each of whom asks again as soon as it is answered.
+    fn answer_sixteen_clients(
+        &mut self,
+        runs: usize,
+        time: impl Fn(usize) -> Duration,
+    ) -> Vec<usize> {
+        let mut leave = 16;
+        let mut run = || {
+            (0..leave).for_each(|_| _ = self.offer(self.work(LONG)).unwrap());
+            let batch = self.batch();
+            self.now += time(batch.rows);
+            self.scheduler.ended(batch.run, Some(time(batch.rows)), self.now);
+            leave = batch.rows;
+            batch.rows
+        };
+        (0..runs).map(|_| run()).collect()
+    }
+
     fn batch(&mut self) -> Batch<u32> {
         match self.next().step {
             Step::Run(batch) => batch,
@@ -512,4 +530,36 @@ fn a_second_instance_that_is_idle_takes_a_job_at_once() {
         let wait = fixture.scheduler.outlook(fixture.now).free_at - fixture.now;
         assert!(wait.abs_diff(expected) < MILLISECOND / 10, "{wait:?} for {expected:?}");
     }
+}
+
+/// A run takes 8 ms and 1 ms for each row. While it was being learnt, larger ones took ten times
+/// as long.
+#[test]
+fn sizes_that_were_slow_once_are_tried_again() {
+    let time = |rows: usize| (8 + rows as u32) * MILLISECOND;
+    let mut fixture = Fixture::new(SchedulerConfig::default());
+    for _ in 0..10 {
+        for rows in [1, 2, 4, 8, 16] {
+            let factor = if rows == 1 { 1 } else { 10 };
+            fixture.scheduler.learn(4, rows, factor * time(rows), fixture.now);
+        }
+    }
+    let batches = fixture.answer_sixteen_clients(5000, time);
+    assert_eq!(batches[..100], [1; 100], "what was learnt is believed for a while");
+    let late = &batches[4000..];
+    let mean = late.iter().sum::<usize>() as f64 / late.len() as f64;
+    assert!(mean > 6.0, "{mean} rows a run: {:?}", &late[..50]);
+}
+
+/// A run takes as long as its rows do one by one, so that hardly more than one is worth while.
+#[test]
+fn few_batches_are_larger_than_pays() {
+    let time = |rows: usize| rows as u32 * MILLISECOND;
+    let mut fixture = Fixture::new(SchedulerConfig::default());
+    for rows in [1, 2, 4, 8, 16].repeat(10) {
+        fixture.scheduler.learn(4, rows, time(rows), fixture.now);
+    }
+    let batches = fixture.answer_sixteen_clients(5000, time);
+    let larger = batches.iter().filter(|&&rows| rows > 2).count();
+    assert!(larger <= 5000 / 128 + 1, "{larger} of 5000");
 }
