@@ -351,6 +351,12 @@ impl InferenceService for Gateway {
             }
         })
     }
+
+    fn turn_ended(&self) {
+        for endpoint in self.membership.load().endpoints() {
+            endpoint.member.service.turn_ended();
+        }
+    }
 }
 
 impl StatusSource for Gateway {

@@ -27,6 +27,8 @@ pub(crate) enum Answer {
     Echo,
     /// With the inputs, later.
     After(Duration),
+    /// With the inputs, when the turn has ended of the thread that asks.
+    AtTurnsEnd,
     /// With the inputs, after that time in the queue.
     Queued(Duration),
     /// With this error.
@@ -64,6 +66,7 @@ pub(crate) struct FakeWorker {
     script: Mutex<Script>,
     journal: Arc<Mutex<Vec<WorkerId>>>,
     broken: Notify,
+    turn_ended: Notify,
     cancelled: AtomicU64,
     /// How often it was asked while one of some was to fail.
     asked: AtomicU64,
@@ -158,6 +161,7 @@ impl FakeWorker {
                 tokio::time::sleep(delay).await;
                 execution_time = delay;
             }
+            Answer::AtTurnsEnd => self.turn_ended.notified().await,
             Answer::Queued(delay) => {
                 tokio::time::sleep(delay).await;
                 queue_time = delay;
@@ -225,6 +229,10 @@ impl InferenceService for FakeWorker {
             busy.is_done = true;
             result
         })
+    }
+
+    fn turn_ended(&self) {
+        self.turn_ended.notify_waiters();
     }
 }
 
@@ -386,9 +394,9 @@ impl Fleet {
                 load: WorkerLoad::default(),
             });
             let id = WorkerId::from(format!("worker_{number}").as_str());
-            let (broken, cancelled) = (Notify::new(), AtomicU64::new(0));
+            let (broken, turn_ended, cancelled) = (Notify::new(), Notify::new(), AtomicU64::new(0));
             let (journal, asked) = (journal.clone(), AtomicU64::new(0));
-            Arc::new(FakeWorker { id, script, journal, broken, cancelled, asked })
+            Arc::new(FakeWorker { id, script, journal, broken, turn_ended, cancelled, asked })
         };
         let workers: Vec<_> = (1..=size).map(worker).collect();
         Self::of(workers, journal, config).await

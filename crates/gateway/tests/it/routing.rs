@@ -117,3 +117,15 @@ async fn the_figures_add_up() {
     assert!((status.workers.iter().map(|worker| worker.share).sum::<f64>() - 1.0).abs() < 1e-9);
     assert!(status.ready);
 }
+
+/// The way of a request from the network to a worker in the same process is one turn of a thread.
+#[tokio::test(start_paused = true)]
+async fn workers_are_told_that_a_threads_turn_has_ended() {
+    let fleet = Fleet::start(3).await;
+    fleet.all_answer(&Answer::AtTurnsEnd);
+    let asked = fleet.start_asking(1.0).await;
+    fleet.gateway.turn_ended();
+    let (answer, at) = asked.await.unwrap();
+    answer.unwrap();
+    assert_eq!(at, tokio::time::Instant::now(), "nobody had to wait");
+}
