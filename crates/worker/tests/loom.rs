@@ -1,5 +1,5 @@
-//! Every order in which members of a running batch can leave it and come back, and in which runs
-//! begin while the watchdog falls asleep, tried by loom.
+//! Every order in which members of a running batch can leave it and come back, in which runs begin
+//! while the watchdog falls asleep, and in which jobs come while instances do, tried by loom.
 //!
 //! The source under test is the library's own, compiled over loom's primitives: these models run
 //! with all other tests and need no flag.
@@ -8,6 +8,8 @@
 mod attention;
 #[path = "../src/party.rs"]
 mod party;
+#[path = "../src/batcher/sleepers.rs"]
+mod sleepers;
 
 /// Stands in for the library's own module of that name.
 mod sync {
@@ -20,12 +22,25 @@ mod system {
     pub(crate) fn now() -> std::time::Instant {
         std::time::Instant::now()
     }
+
+    /// Like the library's, it says whether it called anybody; this one cannot know and says yes.
+    #[derive(Debug, Default)]
+    pub(crate) struct Condvar(pub(crate) loom::sync::Condvar);
+
+    impl Condvar {
+        pub(crate) fn notify_one(&self) -> bool {
+            self.0.notify_one();
+            true
+        }
+    }
 }
 
 use loom::sync::{Arc, Mutex};
 
 use crate::attention::Attention;
 use crate::party::Party;
+use crate::sleepers::Sleepers;
+use crate::system::Condvar;
 
 #[test]
 fn the_run_ends_with_the_last_of_several_that_leave_at_once() {
@@ -129,4 +144,72 @@ fn a_watchdog_that_sleeps_is_woken_to_end() {
         attention.close();
         watchdog.join().unwrap();
     });
+}
+
+/// A queue and its bell, as a batcher has them.
+#[derive(Default)]
+struct Queue {
+    state: Mutex<QueueState>,
+    bell: Condvar,
+}
+
+#[derive(Default)]
+struct QueueState {
+    jobs: usize,
+    taken: usize,
+    sleepers: Sleepers,
+}
+
+impl Queue {
+    fn lock(&self) -> loom::sync::MutexGuard<'_, QueueState> {
+        self.state.lock().expect("no thread panics")
+    }
+
+    /// Jobs come, of which nobody is told before the last one is there.
+    fn put(&self, jobs: usize) {
+        let mut state = self.lock();
+        state.jobs += jobs;
+        state.sleepers.call_one(&self.bell);
+    }
+
+    /// What an instance does that runs one job at a time, until `all` have run.
+    fn serve(&self, all: usize) {
+        let mut state = self.lock();
+        while state.taken < all {
+            if state.jobs == 0 {
+                state.sleepers.falls_asleep();
+                state = self.bell.0.wait(state).expect("no thread panics");
+                state.sleepers.has_come();
+                continue;
+            }
+            state.jobs -= 1;
+            state.taken += 1;
+            if state.jobs > 0 {
+                state.sleepers.call_one(&self.bell);
+            }
+            // It runs outside of the lock.
+            drop(state);
+            state = self.lock();
+        }
+        self.bell.0.notify_all();
+    }
+}
+
+/// A job that is left while all instances sleep would be a deadlock, which loom reports.
+#[test]
+fn no_job_is_left_while_all_instances_sleep() {
+    for batches in [&[1, 1][..], &[2], &[2, 1]] {
+        let all = batches.iter().sum();
+        loom::model(move || {
+            let queue = Arc::new(Queue::default());
+            let instances = [(); 2].map(|()| {
+                let queue = queue.clone();
+                loom::thread::spawn(move || queue.serve(all))
+            });
+            batches.iter().for_each(|&jobs| queue.put(jobs));
+            for instance in instances {
+                instance.join().unwrap();
+            }
+        });
+    }
 }

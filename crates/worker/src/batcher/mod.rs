@@ -11,6 +11,7 @@ mod batch;
 mod expectation;
 mod job;
 mod refusal;
+mod sleepers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +28,7 @@ pub(crate) use arriving::Place;
 pub(crate) use batch::Batch;
 use expectation::Expectation;
 use job::Job;
+use sleepers::Sleepers;
 
 use crate::assembly::{Assembly, LaneKey};
 use crate::cache::Leader;
@@ -64,11 +66,7 @@ struct State {
     /// The most urgent class of the jobs that came lately, and when one of it did.
     most_urgent: Option<(usize, Instant)>,
     status: BatchStatus,
-    /// Instances that wait for a job.
-    idle: usize,
-    /// One of them has been woken and has not come yet. It may take all there is, so no other is
-    /// woken meanwhile.
-    is_waking: bool,
+    sleepers: Sleepers,
 }
 
 /// What each run costs beside what is measured of it: an instance wakes and takes a batch, and
@@ -99,8 +97,7 @@ impl Batcher {
                 arriving: Arriving::default(),
                 most_urgent: None,
                 status: BatchStatus::default(),
-                idle: 0,
-                is_waking: false,
+                sleepers: Sleepers::default(),
             }),
             form: Arc::new(Form { assembly, config }),
             job_arrived: Condvar::new(),
@@ -198,7 +195,7 @@ impl Batcher {
     pub(crate) fn expedite(&self, job: JobId, order: Order) {
         let mut state = self.state.lock();
         state.scheduler.expedite(job, order.class, order.deadline.at());
-        state.wake_one(&self.job_arrived);
+        state.sleepers.call_one(&self.job_arrived);
     }
 
     /// The next batch, once there is one; `None` when the batcher is closed and all is done.
@@ -222,7 +219,7 @@ impl Batcher {
             if let Some(batch) = &batch {
                 state.count(batch);
                 if batch.more {
-                    state.wake_one(&self.job_arrived);
+                    state.sleepers.call_one(&self.job_arrived);
                 }
             }
             let is_clean = dropped.is_empty() && late.is_empty();
@@ -248,7 +245,7 @@ impl Batcher {
     pub(crate) fn wake(&self) {
         let mut state = self.state.lock();
         if !state.scheduler.is_empty() {
-            state.wake_one(&self.job_arrived);
+            state.sleepers.call_one(&self.job_arrived);
         }
     }
 
@@ -305,8 +302,8 @@ impl Batcher {
             Ok(id) => {
                 self.expectation.set(state.scheduler.outlook(now));
                 let is_full = state.scheduler.waiting().rows >= self.rows_max();
-                if state.can_wake() && (is_full || !turn::put_off(self)) {
-                    state.wake_one(&self.job_arrived);
+                if state.sleepers.can_be_called() && (is_full || !turn::put_off(self)) {
+                    state.sleepers.call_one(&self.job_arrived);
                 }
                 Some(id)
             }
@@ -341,31 +338,18 @@ impl Batcher {
     }
 
     fn wait_for_jobs(&self, state: &mut MutexGuard<'_, State>, until: Option<Instant>) {
-        state.idle += 1;
+        state.sleepers.falls_asleep();
         match until {
             Some(moment) => {
                 self.job_arrived.wait_until(state, moment);
             }
             None => self.job_arrived.wait(state),
         }
-        state.idle -= 1;
-        state.is_waking = false;
+        state.sleepers.has_come();
     }
 }
 
 impl State {
-    /// Whether an instance waits and none is on its way.
-    fn can_wake(&self) -> bool {
-        self.idle > 0 && !self.is_waking
-    }
-
-    /// Wakes an instance, where one waits and none is on its way.
-    fn wake_one(&mut self, job_arrived: &Condvar) {
-        if self.can_wake() {
-            self.is_waking = job_arrived.notify_one();
-        }
-    }
-
     fn note_urgency(&mut self, class: usize, now: Instant) {
         let is_past = |at| now.saturating_duration_since(at) >= URGENCY_KEPT;
         if self.most_urgent.is_none_or(|(most, at)| class <= most || is_past(at)) {

@@ -141,7 +141,7 @@ fn sizes_that_tell_what_runs_cost_double_up_to_the_maximum() {
 fn waiting_instance(fixture: &Fixture) -> std::thread::JoinHandle<Option<Batch>> {
     let batcher = fixture.batcher.clone();
     let instance = std::thread::spawn(move || batcher.next_batch(None));
-    while fixture.batcher.state.lock().idle == 0 {
+    while !fixture.batcher.state.lock().sleepers.can_be_called() {
         std::thread::yield_now();
     }
     instance
@@ -157,8 +157,7 @@ fn in_a_turn<T: Send>(what: impl FnOnce() -> T + Send) -> T {
 }
 
 fn is_woken(fixture: &Fixture) -> bool {
-    let state = fixture.batcher.state.lock();
-    state.idle == 0 || state.is_waking
+    !fixture.batcher.state.lock().sleepers.can_be_called()
 }
 
 #[test]
