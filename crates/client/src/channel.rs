@@ -24,7 +24,7 @@ use tracing::debug;
 
 use crate::config::ClientConfig;
 use crate::connection::{self, ConnectionError, Progress, Unanswered};
-use crate::pool::Place;
+use crate::places::Place;
 
 /// What comes of a request: the message that is its answer.
 pub(crate) type Message = Result<Bytes, Unanswered>;

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use tokio::net::TcpStream;
 
 use crate::config::ClientConfig;
-use crate::pool::Place;
+use crate::places::Place;
 
 /// Why a worker did not answer on a connection.
 #[derive(Debug, thiserror::Error)]

@@ -9,9 +9,11 @@ mod channel;
 mod channels;
 mod config;
 mod connection;
+mod places;
 mod pool;
 mod remote;
 mod repository;
+mod sync;
 
 pub use config::ClientConfig;
 pub use remote::RemoteWorker;

@@ -10,14 +10,14 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use thread_local::ThreadLocal;
 
 use crate::config::ClientConfig;
 use crate::connection::Connection;
+use crate::places::{Place, Places};
 
 /// The connections.
 pub(crate) struct Pool {
@@ -34,7 +34,7 @@ struct OfThread {
     /// The most recently used last.
     idle: RefCell<VecDeque<Idle>>,
     /// Those that are open or being opened, idle or not.
-    open: Arc<AtomicUsize>,
+    open: Places,
 }
 
 struct Idle {
@@ -42,16 +42,6 @@ struct Idle {
     since: Instant,
     /// How often the worker had been doubted when the connection last carried an answer.
     doubts: u64,
-}
-
-/// A connection's place under the limit, until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Place(Arc<AtomicUsize>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Pool {
@@ -99,12 +89,7 @@ impl Pool {
 
     /// A place for one more connection of this thread; `None` where it has as many as it may.
     pub(crate) fn place(&self) -> Option<Place> {
-        let open = &self.by_thread.get_or_default().open;
-        if open.fetch_add(1, Ordering::Relaxed) < self.open_max {
-            return Some(Place(open.clone()));
-        }
-        open.fetch_sub(1, Ordering::Relaxed);
-        None
+        self.by_thread.get_or_default().open.take(self.open_max)
     }
 
     /// How many connections a thread may have.
@@ -123,7 +108,7 @@ impl Pool {
                 let is_recent = now.duration_since(last.since) < recently;
                 is_recent && last.doubts == doubts && !last.connection.is_closed()
             }
-            None => of_thread.open.load(Ordering::Relaxed) > 0,
+            None => of_thread.open.taken() > 0,
         }
     }
 
