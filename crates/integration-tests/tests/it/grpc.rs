@@ -234,8 +234,10 @@ async fn a_deadline_ends_a_request_in_time_and_the_others_are_answered() {
         let asked = Instant::now();
         let error = in_time(client.model_infer(request)).await.unwrap_err();
         let elapsed = asked.elapsed();
-        assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
-        // It may be told sooner: as soon as it is known that it cannot be done in time.
+        // It may be told sooner, as soon as it is known that it cannot be done in time; and where that
+        // was known when it came, that the model is busy.
+        let is_late = matches!(error.code(), Code::DeadlineExceeded | Code::ResourceExhausted);
+        assert!(is_late, "{error}");
         assert!(elapsed < DEADLINE + Duration::from_secs(1), "{elapsed:?}");
         let answers = in_time(before.join_all()).await;
         assert!(answers.iter().all(|answer| matches!(answer, Ok(true))), "{answers:?}");
