@@ -1,5 +1,6 @@
 //! What it costs to choose a worker for a request: nanoseconds for the order of its key, a look at
-//! its heat, the bounds, and the count until it is over; by how many workers and threads there are.
+//! its heat, the bounds, the flights of equal requests, and the count until it is over; by how many
+//! workers and threads there are.
 //!
 //! ```text
 //! cargo run --release -p inferring-policy --example routing_cost
@@ -10,9 +11,10 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use inferring_policy::bounded_load::{Candidate, Spread};
+use inferring_policy::bounded_load::{Candidate, Reserved, Spread};
+use inferring_policy::flights::{Seat, Turn};
 use inferring_policy::{
-    HashRing, HotKeys, HotKeysConfig, Load, LoadFactor, LoadLedger, RingMember, SlowStart,
+    Flights, HashRing, HotKeys, HotKeysConfig, Load, LoadFactor, LoadLedger, RingMember, SlowStart,
 };
 use inferring_types::RoutingKey;
 
@@ -35,11 +37,19 @@ fn main() {
     }
 }
 
+/// What a request has taken until it is answered.
+struct Stay<'a> {
+    key: RoutingKey,
+    seat: Option<Seat<'a>>,
+    _slot: Option<Reserved<'a>>,
+}
+
 struct Fleet {
     ring: HashRing,
     loads: Vec<Load>,
     ledger: LoadLedger,
     hot_keys: HotKeys,
+    flights: Flights,
     began: Instant,
 }
 
@@ -48,12 +58,14 @@ impl Fleet {
         let member =
             |number| RingMember { id: format!("worker_{number}").as_str().into(), weight: 1.0 };
         let members: Vec<_> = (1..=workers).map(member).collect();
+        let began = Instant::now();
         Self {
             ring: HashRing::build(&members, HashRing::DEFAULT_POINTS).expect("it is a ring"),
             loads: (0..workers).map(|_| Load::new()).collect(),
             ledger: LoadLedger::new(LoadFactor::DEFAULT),
             hot_keys: HotKeys::new(HotKeysConfig::default()),
-            began: Instant::now(),
+            flights: Flights::new(began),
+            began,
         }
     }
 
@@ -75,7 +87,7 @@ impl Fleet {
             for seed in 0..threads {
                 scope.spawn(move || {
                     let mut random = fastrand::Rng::with_seed(seed);
-                    let mut in_flight: [_; 32] = [const { None }; 32];
+                    let mut in_flight: [Option<Stay<'_>>; 32] = [const { None }; 32];
                     for number in 0..REQUESTS {
                         // A gateway reads the clock once for all that a try needs.
                         let now = self.began + Duration::from_micros(60_000_000 + number);
@@ -92,9 +104,22 @@ impl Fleet {
                             }));
                         }
                         let spread: Spread = self.hot_keys.spread(key, self.loads.len(), now);
-                        let order = self.ring.candidates(key);
-                        let slot = self.ledger.reserve(&field, order, spread);
-                        in_flight[(number % 32) as usize] = black_box(slot);
+                        let turn = self.flights.first_turn(key, now);
+                        let stay = match turn.map(Turn::ride) {
+                            Some(Ok(seat)) => Stay { key, seat: Some(seat), _slot: None },
+                            turn => {
+                                let order = self.ring.candidates(key);
+                                let slot = self.ledger.reserve(&field, order, spread);
+                                let turn = turn.and_then(Result::err);
+                                let seat = turn.map(|turn| turn.lead(0));
+                                Stay { key, seat, _slot: slot }
+                            }
+                        };
+                        let place = &mut in_flight[(number % 32) as usize];
+                        if let Some(over) = place.replace(black_box(stay)) {
+                            self.flights.answered(over.key, now);
+                            over.seat.into_iter().for_each(Seat::end);
+                        }
                     }
                 });
             }
