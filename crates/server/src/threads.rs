@@ -2,6 +2,9 @@
 //!
 //! A connection stays on its thread, so nothing about it is ever shared, locked or woken across
 //! threads. A new connection goes to the thread that has the fewest.
+//!
+//! Before a thread waits it tells its node that this turn has ended: whatever had come is handed
+//! over (`InferenceService::turn_ended`).
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
