@@ -26,6 +26,7 @@ mod queue;
 mod runs;
 #[cfg(test)]
 mod tests;
+mod trials;
 
 use std::hash::Hash;
 use std::time::{Duration, Instant};
@@ -43,6 +44,7 @@ use pace::Pace;
 use queue::Entry;
 pub use runs::RunId;
 use runs::Runs;
+use trials::Trials;
 
 use crate::arrivals::Arrivals;
 use crate::cost::{Class, CostModel};
@@ -174,8 +176,7 @@ pub struct Scheduler<K, J> {
     late_from: Option<Instant>,
     /// Of the rows of the last job that came: what is told of costs is told of such rows.
     latest_class: Option<Class>,
-    /// Batches of late that were smaller than they could have been.
-    restrained: u32,
+    trials: Trials,
     /// When a job was last let through in doubt.
     probed_at: Option<Instant>,
     closed: bool,
@@ -195,7 +196,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
             waiting: Waiting::default(),
             late_from: None,
             latest_class: None,
-            restrained: 0,
+            trials: Trials::default(),
             probed_at: None,
             closed: false,
             config,
@@ -452,17 +453,12 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
             due,
             oldest,
             idle,
-            is_trial: self.restrained >= TRIAL_AFTER,
+            is_trial: self.trials.is_due(),
             closed: self.closed,
         };
         let plan = plan(&self.config, &situation, now);
         if let Plan::Run { rows, .. } = plan {
-            let most = situation.rows.min(self.config.rows_max());
-            if situation.is_trial && most > 1 {
-                self.restrained = 0;
-            } else if rows < most {
-                self.restrained += 1;
-            }
+            self.trials.dispatched(rows, situation.rows.min(self.config.rows_max()));
         }
         plan
     }
@@ -571,11 +567,6 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         waiting.job
     }
 }
-
-/// So many batches that were smaller than they could have been come before one that is twice as
-/// large as seems best. A size that was slow while the machine was busy with other things would
-/// otherwise not run again, and never be known better.
-const TRIAL_AFTER: u32 = 128;
 
 /// For how many requests it is kept what can be sustained.
 const PACE_KEPT: u64 = 64;

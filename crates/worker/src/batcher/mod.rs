@@ -145,7 +145,8 @@ impl Batcher {
         order: Order,
         leader: Leader,
     ) -> Option<JobId> {
-        self.offer(Job::new(inputs, &self.form.assembly, order, leader))
+        let job = Job::new(inputs, &self.form.assembly, order, leader);
+        self.offer(job, || turn::put_off(self))
     }
 
     /// Keeps a place for a job that is on its way, as long as it is not here. A part of them,
@@ -202,7 +203,7 @@ impl Batcher {
     /// `last` is what the instance that asks has run before.
     ///
     /// Work that nobody waits for, or that would come too late, is dropped here and never runs.
-    pub(crate) fn next_batch(self: &Arc<Self>, last: Option<Ran>) -> Option<Batch> {
+    pub(crate) fn next_batch(&self, last: Option<Ran>) -> Option<Batch> {
         let mut state = self.state.lock();
         let mut now = system::now();
         if let Some(Ran { run, time }) = last {
@@ -293,7 +294,9 @@ impl Batcher {
         self.state.lock().scheduler.curves()
     }
 
-    fn offer(self: &Arc<Self>, job: Job) -> Option<JobId> {
+    /// Queues a job, and wakes an instance for it; unless somebody else will, as `is_put_off` tells
+    /// when it is asked.
+    fn offer(&self, job: Job, is_put_off: impl FnOnce() -> bool) -> Option<JobId> {
         let work = job.work(&self.form.assembly);
         let now = system::now();
         let mut state = self.state.lock();
@@ -302,7 +305,7 @@ impl Batcher {
             Ok(id) => {
                 self.expectation.set(state.scheduler.outlook(now));
                 let is_full = state.scheduler.waiting().rows >= self.rows_max();
-                if state.sleepers.can_be_called() && (is_full || !turn::put_off(self)) {
+                if state.sleepers.can_be_called() && (is_full || !is_put_off()) {
                     state.sleepers.call_one(&self.job_arrived);
                 }
                 Some(id)
@@ -317,18 +320,18 @@ impl Batcher {
     }
 
     /// Ends jobs that were not run, but for those for which somebody has come meanwhile.
-    fn end(self: &Arc<Self>, dropped: Vec<Job>, late: Vec<Job>, now: Instant) {
+    fn end(&self, dropped: Vec<Job>, late: Vec<Job>, now: Instant) {
         let mut count = 0;
         for mut job in dropped {
             if job.leader.is_wanted_or_ends(now) {
-                self.offer(job.renewed());
+                self.offer(job.renewed(), || false);
             } else {
                 count += 1;
             }
         }
         for job in late {
             if job.is_wanted_longer() {
-                self.offer(job.renewed());
+                self.offer(job.renewed(), || false);
             } else {
                 count += 1;
                 job.leader.complete(Err(refusal::too_late()));
