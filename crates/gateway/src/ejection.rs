@@ -46,7 +46,7 @@ fn judge(endpoints: &[Arc<Endpoint>], config: &EjectionConfig, now: Instant) {
             ejection,
             tally: endpoint.breaker.tally(now),
             times: endpoint.ejector.times.lock().means(now),
-            out: !matches!(standing, Standing::Well | Standing::Ejected),
+            out: !matches!(standing, Standing::Well | Standing::Ejected | Standing::Suspected),
         })
         .collect();
     let changes = ejection::judge(config, &mut workers, now);

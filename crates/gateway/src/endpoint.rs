@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use inferring_policy::{
-    CircuitBreaker, Health, HealthConfig, Load, Loss, ReportedLoad, Transition,
+    CircuitBreaker, Health, HealthConfig, Load, Loss, ReportedLoad, Silence, Transition,
 };
 use inferring_types::{
     Allotment, Described, EndpointStatus, InferResponse, InferenceService, ModelCatalog,
@@ -16,7 +16,7 @@ use inferring_types::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::clock;
 use crate::config::GatewayConfig;
@@ -66,6 +66,7 @@ pub(crate) struct Endpoint {
     pub(crate) breaker: CircuitBreaker,
     pub(crate) ejector: Ejector,
     health: Mutex<Health>,
+    silence: Silence,
     last_probe_error: Mutex<Option<String>>,
     last_status: ArcSwapOption<WorkerStatus>,
     models: ArcSwap<ModelCatalog<ServedModel>>,
@@ -110,6 +111,7 @@ impl Endpoint {
             health: Mutex::new(Health::new(HealthConfig {
                 failures_to_exclude: config.probe.failures_to_exclude,
             })),
+            silence: Silence::new(),
             last_probe_error: Mutex::default(),
             last_status: ArcSwapOption::empty(),
             models: ArcSwap::default(),
@@ -184,7 +186,7 @@ impl Endpoint {
         if self.is_draining() {
             return Standing::Draining;
         }
-        Standing::of(&self.health.lock(), &self.ejector, &self.breaker, now)
+        Standing::of(&self.health.lock(), &self.silence, &self.ejector, &self.breaker, now)
     }
 
     /// Takes note of an answer that came after `took`.
@@ -196,6 +198,15 @@ impl Endpoint {
     /// would have taken longer, and no less is known.
     pub(crate) fn outrun(&self, response: &InferResponse, lasted: Duration, now: Instant) {
         self.ejector.outrun(response, lasted, now);
+        if self.silence.outrun() {
+            debug!(worker = %self.id(), "worker suspected: others answer first");
+            self.probe_soon();
+        }
+    }
+
+    /// Takes note of a word from the worker, whatever it says.
+    pub(crate) fn heard(&self) {
+        self.silence.heard();
     }
 
     /// Whether its probes succeed and it takes requests.
@@ -248,6 +259,7 @@ impl Endpoint {
 
     /// Takes note of a probe that was answered; `started` is when it was sent.
     pub(crate) fn probe_succeeded(&self, status: WorkerStatus, started: Instant) {
+        self.heard();
         let before = self.last_status.load();
         let restarted = before.as_ref().is_some_and(|old| old.incarnation != status.incarnation);
         let (ready, uptime) = (status.ready, status.uptime);

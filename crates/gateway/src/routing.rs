@@ -282,8 +282,9 @@ impl<'a> Route<'a> {
         standing.may_be_asked()
             || panics && standing.may_be_asked_in_panic()
             // Its state is nowhere else: slow is better than lost. Where it starts, too, for its
-            // next steps must find it when the worker is ejected no more.
-            || self.request.sequence.is_some() && standing == Standing::Ejected
+            // next steps must find it when the worker is asked again.
+            || self.request.sequence.is_some()
+                && matches!(standing, Standing::Ejected | Standing::Suspected)
     }
 
     /// Who could take the request.
@@ -384,7 +385,9 @@ fn permit(endpoint: &Endpoint, panics: bool, now: Instant) -> Option<Permit<'_>>
 /// What a worker that is not asked is said to be.
 fn obstacle(standing: Standing) -> RouteReason {
     match standing {
-        Standing::Absent | Standing::Unwell | Standing::Draining => RouteReason::Unreachable,
+        Standing::Absent | Standing::Unwell | Standing::Draining | Standing::Suspected => {
+            RouteReason::Unreachable
+        }
         Standing::Ejected => RouteReason::Ejected,
         // One that recovers has given its trials to others.
         Standing::Tripped | Standing::Recovering | Standing::Well => RouteReason::Breaker,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use inferring_policy::ejection::ModelTimes;
-use inferring_policy::{CircuitBreaker, Ejection, EjectionConfig, Health, Loss};
+use inferring_policy::{CircuitBreaker, Ejection, EjectionConfig, Health, Loss, Silence};
 use inferring_types::{BreakerState, CacheOutcome, EjectedStatus, InferResponse};
 use parking_lot::Mutex;
 
@@ -20,6 +20,8 @@ pub(crate) enum Standing {
     Tripped,
     /// It does far worse than the others.
     Ejected,
+    /// Others keep outrunning it, and it was not heard of meanwhile: a health check will tell.
+    Suspected,
     /// It is there, and answers its health checks badly.
     Unwell,
     /// Nobody is there, or nobody was heard of yet.
@@ -48,9 +50,10 @@ impl Standing {
         !matches!(self, Self::Absent | Self::Draining)
     }
 
-    /// Of what its probes, its ejections and its breaker say.
+    /// Of what its probes, its silence, its ejections and its breaker say.
     pub(crate) fn of(
         health: &Health,
+        silence: &Silence,
         ejector: &Ejector,
         breaker: &CircuitBreaker,
         now: Instant,
@@ -65,6 +68,7 @@ impl Standing {
             return Self::Ejected;
         }
         match breaker.status(now).state {
+            BreakerState::Closed if silence.is_suspected() => Self::Suspected,
             BreakerState::Closed => Self::Well,
             _ if breaker.is_available(now) => Self::Recovering,
             _ => Self::Tripped,

@@ -21,6 +21,7 @@ mod penalty;
 mod reported_load;
 mod retry_budget;
 pub mod scheduler;
+mod silence;
 pub mod slow_start;
 mod sync;
 
@@ -40,6 +41,7 @@ pub use penalty::PenaltyConfig;
 pub use reported_load::ReportedLoad;
 pub use retry_budget::{RetryBudget, RetryBudgetConfig, RetryPermit};
 pub use scheduler::{DispatchReason, Scheduler, SchedulerConfig};
+pub use silence::Silence;
 pub use slow_start::SlowStart;
 
 #[cfg(test)]

@@ -237,7 +237,7 @@ pub enum RouteReason {
     Backlog,
     /// Those before it have only just begun, and get a growing part of what belongs to them.
     SlowStart,
-    /// Those before it are not there, or drain.
+    /// Those before it are not there or say nothing, or drain.
     Unreachable,
     /// A try before it failed.
     Retry,

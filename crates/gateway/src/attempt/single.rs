@@ -62,6 +62,9 @@ impl<'a> Work<'a> {
         let took = tried.lasted(now);
         let Try { endpoint, permit, stay, leave, number, reason, .. } = tried;
         let outcome = outcome_of(&result);
+        if matches!(outcome, Outcome::Success | Outcome::Failed | Outcome::Refused) {
+            endpoint.heard();
+        }
         permit.record(outcome, now);
         if result.is_ok() {
             self.route.answered(now);

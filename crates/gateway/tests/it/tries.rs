@@ -194,6 +194,34 @@ async fn fault_08_who_waits_for_a_worker_100_times_slower_waits_no_longer_than_u
 }
 
 #[tokio::test(start_paused = true)]
+async fn fault_02_a_worker_that_falls_silent_costs_few_hedges_and_not_one_a_request() {
+    let fleet = Fleet::start_with(3, unbounded()).await;
+    teach(&fleet, 10 * MS).await;
+    let own = fleet.of_one_order(1.0, 100).await;
+    let silent = fleet.worker(&fleet.order_of(1.0).await[0]);
+    fleet.all_answer(&Answer::After(10 * MS));
+    silent.answers(Answer::Never);
+    silent.is(Presence::Silent);
+    let started = Instant::now();
+    let mut reasons = Vec::new();
+    for content in &own[..50] {
+        reasons.push(routed(&fleet.ask(*content).await.unwrap()).1);
+    }
+    assert!(started.elapsed() < SECOND, "before a health check can have failed");
+    assert_eq!(reasons[..5], [RouteReason::Hedge; 5]);
+    assert_eq!(reasons[5..], [RouteReason::Unreachable; 45]);
+
+    // A health check that it answers shows that it is there.
+    silent.is(Presence::There);
+    silent.answers(Answer::After(10 * MS));
+    pass(4 * SECOND).await;
+    for content in &own[50..] {
+        let answer = fleet.ask(*content).await.unwrap();
+        assert_eq!((routed(&answer).1, answer.served.worker), (RouteReason::Primary, silent.id()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn fault_09_where_all_fail_tries_are_few_more_than_requests() {
     let cases = [
         (Answer::Error(ServiceError::failed("a fault")), 1),

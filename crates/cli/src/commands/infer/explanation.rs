@@ -56,7 +56,9 @@ fn who(explanation: &Explanation, did: &str) -> String {
         Some(RouteReason::Breaker) => "the workers before it had failed too often",
         Some(RouteReason::Ejected) => "the workers before it do far worse than the others",
         Some(RouteReason::Backlog) => "the queues of the workers before it were too long",
-        Some(RouteReason::Unreachable) => "the workers before it were not there, or stopping",
+        Some(RouteReason::Unreachable) => {
+            "the workers before it were not there, silent, or stopping"
+        }
         Some(RouteReason::Retry) => "the try before failed",
         Some(RouteReason::Hedge) => "the try before took longer than most do",
         Some(RouteReason::Panic) => "so few workers do well that all are asked",
