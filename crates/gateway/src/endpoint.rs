@@ -111,7 +111,7 @@ impl Endpoint {
             health: Mutex::new(Health::new(HealthConfig {
                 failures_to_exclude: config.probe.failures_to_exclude,
             })),
-            silence: Silence::new(),
+            silence: Silence::default(),
             last_probe_error: Mutex::default(),
             last_status: ArcSwapOption::empty(),
             models: ArcSwap::default(),

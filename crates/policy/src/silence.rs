@@ -14,17 +14,12 @@ use crate::sync::{AtomicU64, Ordering};
 const OUTRUN_TO_SUSPECT: u64 = 5;
 
 /// How many of a worker's requests others have answered first since it was last heard of.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Silence {
     outrun: AtomicU64,
 }
 
 impl Silence {
-    /// Of a worker that was just heard of.
-    pub fn new() -> Self {
-        Self { outrun: AtomicU64::new(0) }
-    }
-
     /// Another worker was asked later and has answered first. Whether this made it suspected.
     pub fn outrun(&self) -> bool {
         self.outrun.fetch_add(1, Ordering::Relaxed) + 1 == OUTRUN_TO_SUSPECT
@@ -50,7 +45,7 @@ mod tests {
 
     #[test]
     fn some_outrun_in_a_row_make_a_worker_suspected_until_it_is_heard_of() {
-        let silence = Silence::new();
+        let silence = Silence::default();
         for _ in 0..2 {
             for _ in 0..2 {
                 for _ in 1..OUTRUN_TO_SUSPECT {
