@@ -5,6 +5,7 @@
 //! (`docs/adr/0002-gateway-to-worker-hop.md`), and where requests are small and many, in frames
 //! (`docs/adr/0021-frames-on-the-hop.md`).
 
+mod calls;
 mod channel;
 mod channels;
 mod config;
