@@ -15,7 +15,8 @@
 //! **A hedge is no help where all wait**: it would stand in another queue, and make it longer.
 //! While more than half of the answers have waited longer than they were computed, there is none,
 //! wherever they waited: for an instance, or for a processor on their way. Waits that are shorter
-//! than any hedge are none.
+//! than any hedge are none. What is out for [`STUCK`] times as long as others wait stands in no
+//! queue, though: it is stuck, and worth a hedge at any time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -30,6 +31,10 @@ const SAMPLES_MIN: usize = 32;
 const MEMORY: Duration = Duration::from_secs(60);
 /// Times between two moments at which the delay is computed anew.
 const STEP: u64 = 16;
+/// How many times as long as the p95 a try must last to be stuck,
+const STUCK: u32 = 10;
+/// and how long at least: a busy machine may leave a process alone for some milliseconds.
+const STUCK_MIN: Duration = Duration::from_millis(100);
 /// Answers over which is reckoned whether they had to wait.
 const WAITING_MEMORY: f64 = 32.0;
 
@@ -99,6 +104,12 @@ impl AnswerTimes {
     /// answers are known or workers have queues.
     pub fn hedge_delay(&self) -> Option<Duration> {
         duration_of(self.delay.load(Ordering::Relaxed)).map(|p95| p95.max(self.config.delay_min))
+    }
+
+    /// After which time without an answer a request is stuck, and worth a hedge even where workers
+    /// have queues; `None` while too few answers are known.
+    pub fn stuck_after(&self) -> Option<Duration> {
+        self.p95().map(|p95| (p95 * STUCK).max(STUCK_MIN))
     }
 
     /// Within which time 19 of 20 tries are answered by a worker like most; `None` while too few
@@ -245,7 +256,7 @@ mod tests {
         assert!(record(waited, 16).is_some(), "a burst");
         assert_eq!(record(waited, 32), None);
         assert_eq!(record(None, 64), None, "who was not answered says nothing of that");
-        assert!(times.p95().is_some());
+        assert!(near(times.stuck_after(), 200 * MS), "{:?}", times.stuck_after());
         assert!(record(computed, 64).is_some());
     }
 
@@ -286,5 +297,6 @@ mod tests {
         }
         assert_eq!(times.hedge_delay(), Some(5 * MS));
         assert!(near(times.p95(), MS / 10));
+        assert_eq!(times.stuck_after(), Some(100 * MS));
     }
 }

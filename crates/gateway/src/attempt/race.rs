@@ -97,8 +97,9 @@ impl<'a> Work<'a> {
     }
 
     fn plan(&self, first: &Try<'a>) -> Plan {
-        let delay = self.attempts.hedges_are_enabled.then(|| self.times.hedge_delay()).flatten();
-        let delay = delay.filter(|_| self.workers > 1);
+        let is_hedged = self.attempts.hedges_are_enabled && self.workers > 1;
+        let delay = || self.times.hedge_delay().or_else(|| self.times.stuck_after());
+        let delay = is_hedged.then(delay).flatten();
         let timeout = self.timeout(first.began);
         Plan {
             deadline: self.request.deadline.at(),
@@ -114,8 +115,10 @@ impl<'a> Work<'a> {
         // others that were stuck as well give back the leave that they have.
         plan.hedge_at = Some(now + lasted.max(Duration::from_millis(1)));
         // What was true when the request came may not be any more.
-        self.times.hedge_delay()?;
-        if self.traffic.admission.is_strained() || !self.route.has_next(now) {
+        let is_stuck = self.times.stuck_after().is_some_and(|time| lasted >= time);
+        let has_room = || !self.traffic.admission.is_strained();
+        let is_worth_it = is_stuck || self.times.hedge_delay().is_some() && has_room();
+        if !is_worth_it || !self.route.has_next(now) {
             return None;
         }
         let leave = self.leave(now)?;

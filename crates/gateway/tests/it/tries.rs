@@ -384,6 +384,22 @@ async fn there_is_no_hedge_while_workers_have_queues() {
     assert_eq!(fleet.status().await.tries, before);
 }
 
+#[tokio::test(start_paused = true)]
+async fn fault_02_who_waits_for_a_silent_worker_is_hedged_though_workers_have_queues() {
+    let fleet = Fleet::start_with(3, unbounded()).await;
+    let order = fleet.order_of(1.0).await;
+    teach(&fleet, 20 * MS).await;
+    fleet.all_answer(&Answer::Queued(20 * MS));
+    for content in 0..96u16 {
+        fleet.ask(content.into()).await.unwrap();
+    }
+    fleet.worker(&order[0]).answers(Answer::Never);
+    let answer = fleet.ask(1.0).await.unwrap();
+    let (_, reason, time) = routed(&answer);
+    assert_eq!((answer.served.worker, reason), (order[1].clone(), RouteReason::Hedge));
+    assert!((200 * MS..250 * MS).contains(&time), "{time:?}");
+}
+
 /// One that was stuck while others had the budget is hedged when they have given it back.
 #[tokio::test(start_paused = true)]
 async fn a_hedge_that_was_not_possible_is_made_up_for() {
