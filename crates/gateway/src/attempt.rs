@@ -22,6 +22,7 @@
 mod race;
 mod sequence;
 mod single;
+mod witness;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

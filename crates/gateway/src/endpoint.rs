@@ -67,6 +67,8 @@ pub(crate) struct Endpoint {
     pub(crate) ejector: Ejector,
     health: Mutex<Health>,
     silence: Silence,
+    /// Whether one of its tries runs to its end, whoever waits for it.
+    has_witness: AtomicBool,
     last_probe_error: Mutex<Option<String>>,
     last_status: ArcSwapOption<WorkerStatus>,
     models: ArcSwap<ModelCatalog<ServedModel>>,
@@ -112,6 +114,7 @@ impl Endpoint {
                 failures_to_exclude: config.probe.failures_to_exclude,
             })),
             silence: Silence::default(),
+            has_witness: AtomicBool::new(false),
             last_probe_error: Mutex::default(),
             last_status: ArcSwapOption::empty(),
             models: ArcSwap::default(),
@@ -202,6 +205,28 @@ impl Endpoint {
             debug!(worker = %self.id(), "worker suspected: others answer first");
             self.probe_soon();
         }
+    }
+
+    /// Whether others were faster since it was last heard of.
+    pub(crate) fn was_outrun(&self) -> bool {
+        self.silence.was_outrun()
+    }
+
+    /// Whether the caller's try may run to its end, whoever waits for it, until
+    /// [`Endpoint::dismiss_witness`].
+    pub(crate) fn call_witness(&self) -> bool {
+        !self.has_witness.swap(true, Ordering::Relaxed)
+    }
+
+    /// Another try may be the next witness.
+    pub(crate) fn dismiss_witness(&self) {
+        self.has_witness.store(false, Ordering::Relaxed);
+    }
+
+    /// Takes note of the answer, after `took`, to a try that was outrun and went on.
+    pub(crate) fn witnessed(&self, response: &InferResponse, took: Duration, now: Instant) {
+        self.heard();
+        self.ejector.witnessed(response, took, now);
     }
 
     /// Takes note of a word from the worker, whatever it says.

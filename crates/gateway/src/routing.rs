@@ -122,7 +122,7 @@ pub(crate) struct Route<'a> {
 /// A worker to ask, with leave to do so. It is held for as long as the worker is busy with the
 /// request, and counts until then.
 pub(crate) struct Chosen<'a> {
-    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) endpoint: &'a Arc<Endpoint>,
     pub(crate) permit: Permit<'a>,
     /// Counts the request as in flight there.
     pub(crate) stay: Stay<'a>,
@@ -250,7 +250,7 @@ impl<'a> Route<'a> {
         stay: Stay<'a>,
         reason: RouteReason,
     ) -> Chosen<'a> {
-        let endpoint = &*self.membership.endpoints()[place];
+        let endpoint = &self.membership.endpoints()[place];
         self.tried.push(place);
         endpoint.count_request();
         Chosen { endpoint, permit, stay, reason }

@@ -121,11 +121,9 @@ impl Ejector {
         *self.times.lock() = ModelTimes::new(now);
     }
 
-    /// An answer came after `took`. What it waited in the worker's queue is taken off, as a long
-    /// queue is the load's doing; answers that were not computed say nothing.
+    /// An answer came after `took`.
     pub(crate) fn answered(&self, response: &InferResponse, took: Duration, now: Instant) {
-        if response.served.cache == CacheOutcome::Computed {
-            let time = took.saturating_sub(response.served.queue_time);
+        if let Some(time) = computing_time(response, took) {
             self.times.lock().observe((&response.model, &response.version), time, now);
         }
     }
@@ -133,6 +131,20 @@ impl Ejector {
     /// A try was given up after `lasted`, for another worker's `response`. Without this a worker
     /// that is outrun each time would never be seen to be slow.
     pub(crate) fn outrun(&self, response: &InferResponse, lasted: Duration, now: Instant) {
-        self.times.lock().observe((&response.model, &response.version), lasted, now);
+        self.times.lock().outrun((&response.model, &response.version), lasted, now);
     }
+
+    /// A try that was outrun, and went on, has an answer that took so long.
+    pub(crate) fn witnessed(&self, response: &InferResponse, took: Duration, now: Instant) {
+        if let Some(time) = computing_time(response, took) {
+            self.times.lock().witnessed((&response.model, &response.version), time, now);
+        }
+    }
+}
+
+/// What of the time that an answer took is its worker's. What it waited in the worker's queue is
+/// taken off, as a long queue is the load's doing; an answer that was not computed says nothing.
+fn computing_time(response: &InferResponse, took: Duration) -> Option<Duration> {
+    let is_computed = response.served.cache == CacheOutcome::Computed;
+    is_computed.then(|| took.saturating_sub(response.served.queue_time))
 }

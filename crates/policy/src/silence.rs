@@ -33,7 +33,12 @@ impl Silence {
         }
     }
 
-    /// Whether others are to be asked first.
+    /// Whether others were faster since it was last heard of.
+    pub fn was_outrun(&self) -> bool {
+        self.outrun.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether others are to be asked in its place.
     pub fn is_suspected(&self) -> bool {
         self.outrun.load(Ordering::Relaxed) >= OUTRUN_TO_SUSPECT
     }
@@ -50,8 +55,10 @@ mod tests {
             for _ in 0..2 {
                 for _ in 1..OUTRUN_TO_SUSPECT {
                     assert!(!silence.outrun() && !silence.is_suspected());
+                    assert!(silence.was_outrun());
                 }
                 silence.heard();
+                assert!(!silence.was_outrun());
             }
             for count in 1..=2 * OUTRUN_TO_SUSPECT {
                 assert_eq!(silence.outrun(), count == OUTRUN_TO_SUSPECT, "it is told once");

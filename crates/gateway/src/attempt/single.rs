@@ -12,10 +12,12 @@ use tokio::sync::futures::Notified;
 use tracing::debug;
 
 use super::Work;
+use super::witness::Witness;
 use crate::endpoint::Endpoint;
 use crate::routing::{Chosen, Stay};
 
-/// A worker at work on a request. Dropped, it is cancelled and counts for nothing.
+/// A worker at work on a request. Dropped, it counts for nothing, and is cancelled if it is no
+/// witness.
 pub(super) struct Try<'a> {
     pub(super) endpoint: &'a Endpoint,
     pub(super) began: Instant,
@@ -40,10 +42,17 @@ impl<'a> Work<'a> {
     ) -> Try<'a> {
         let Chosen { endpoint, permit, stay, reason: chosen_for } = chosen;
         self.progress.tries += 1;
+        let request = self.request.clone();
+        // A step of a sequence must not be executed once it is given up.
+        let witness = request.sequence.is_none().then(|| Witness::of(endpoint, now)).flatten();
+        let answer = match witness {
+            Some(witness) => witness.infer(request),
+            None => endpoint.member.service.infer(request),
+        };
         Try {
             endpoint,
             began: now,
-            answer: endpoint.member.service.infer(self.request.clone()),
+            answer,
             permit,
             stay,
             leave,

@@ -9,6 +9,7 @@ mod breakers;
 mod ejection;
 mod fixture;
 mod flights;
+mod hedges;
 mod load;
 mod membership;
 mod presence;

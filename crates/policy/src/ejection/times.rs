@@ -44,25 +44,50 @@ impl ModelTimes {
     }
 
     /// An answer came at `now` that took `time`.
-    pub fn observe(
+    pub fn observe(&mut self, model: (&ModelName, &ModelVersion), time: Duration, now: Instant) {
+        if let Some(second) = self.second(time, now) {
+            self.window(model, second).observe(time, second);
+        }
+    }
+
+    /// A try was given up at `now` after `lasted`, as another worker had answered. It counts as the
+    /// latest witness took, or for as long as it lasted where there is none.
+    pub fn outrun(&mut self, model: (&ModelName, &ModelVersion), lasted: Duration, now: Instant) {
+        if let Some(second) = self.second(lasted, now) {
+            let window = self.window(model, second);
+            let time = window.witness(second).unwrap_or(lasted);
+            window.observe(time, second);
+        }
+    }
+
+    /// A try that was outrun and not given up has an answer at `now`, which took `time`.
+    pub fn witnessed(&mut self, model: (&ModelName, &ModelVersion), time: Duration, now: Instant) {
+        if let Some(second) = self.second(time, now) {
+            self.window(model, second).witness = Some((time, second));
+        }
+    }
+
+    /// The second that what took so long until `now` is counted in; `None` for what is of the past.
+    fn second(&self, took: Duration, now: Instant) -> Option<u64> {
+        let since = now.saturating_duration_since(self.since);
+        (took <= since).then(|| since.as_secs())
+    }
+
+    fn window(
         &mut self,
         (model, version): (&ModelName, &ModelVersion),
-        time: Duration,
-        now: Instant,
-    ) {
-        if now.saturating_duration_since(self.since) < time {
-            return;
+        second: u64,
+    ) -> &mut Window {
+        if !self.models.contains_key(model) {
+            self.models.insert(model.clone(), Vec::new());
         }
-        let second = now.saturating_duration_since(self.since).as_secs();
-        if let Some(versions) = self.models.get_mut(model) {
-            match versions.iter_mut().find(|(known, _)| known == version) {
-                Some((_, window)) => window.observe(time, second),
-                None => versions.push((version.clone(), Window::of(time, second))),
-            }
-        } else {
-            let versions = vec![(version.clone(), Window::of(time, second))];
-            self.models.insert(model.clone(), versions);
-        }
+        let versions = self.models.get_mut(model).expect("it is there now");
+        let known = versions.iter().position(|(known, _)| known == version);
+        let place = known.unwrap_or_else(|| {
+            versions.push((version.clone(), Window::new(second)));
+            versions.len() - 1
+        });
+        &mut versions[place].1
     }
 
     /// The means of the last ten seconds; models without an answer in them are forgotten.
@@ -95,13 +120,19 @@ struct Sum {
 struct Window {
     latest: u64,
     buckets: [Sum; BUCKETS],
+    /// What the latest witness took, and when it told.
+    witness: Option<(Duration, u64)>,
 }
 
 impl Window {
-    fn of(time: Duration, second: u64) -> Self {
-        let mut window = Self { latest: second, buckets: [Sum::default(); BUCKETS] };
-        window.observe(time, second);
-        window
+    fn new(second: u64) -> Self {
+        Self { latest: second, buckets: [Sum::default(); BUCKETS], witness: None }
+    }
+
+    /// What the latest witness of the last ten seconds took.
+    fn witness(&self, second: u64) -> Option<Duration> {
+        let (time, told) = self.witness?;
+        (second < told + BUCKETS as u64).then_some(time)
     }
 
     fn observe(&mut self, time: Duration, second: u64) {
@@ -137,6 +168,7 @@ mod tests {
     use crate::clock;
 
     const MS: Duration = Duration::from_millis(1);
+    const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn means_are_geometric_and_of_each_model_alone() {
@@ -166,6 +198,31 @@ mod tests {
         assert!(matches!(seen[2], ("a", "1", 20, time) if close(time, expected)), "{seen:?}");
         assert_eq!(times.means(now + MEMORY), []);
         assert!(times.models.is_empty(), "what is not used costs nothing");
+    }
+
+    #[test]
+    fn a_witness_speaks_for_those_that_were_outrun_for_ten_seconds() {
+        let start = clock::start();
+        let mut times = ModelTimes::new(start);
+        let (name, version) = ("m".parse().unwrap(), ModelVersion::first());
+        let model = (&name, &version);
+        let mean = |times: &mut ModelTimes, now| {
+            let means = times.means(now);
+            let [MeanTime { answers, mean_ln, .. }] = means[..] else { panic!("{means:?}") };
+            (answers, (mean_ln.exp() * 1e3).round())
+        };
+        let second = start + MEMORY;
+        times.outrun(model, 20 * MS, second);
+        assert_eq!(mean(&mut times, second), (1, 20.0), "there is no witness yet");
+        times.witnessed(model, 5000 * MS, second);
+        times.outrun(model, 20 * MS, second);
+        assert_eq!(mean(&mut times, second), (2, (20.0_f64 * 5000.0).sqrt().round()));
+        // It may have been slower than those that were given up: they waited in a queue.
+        times.witnessed(model, 10 * MS, second + MEMORY);
+        for later in [2 * MEMORY - SECOND, 2 * MEMORY] {
+            times.outrun(model, 40 * MS, second + later);
+        }
+        assert_eq!(mean(&mut times, second + 2 * MEMORY), (2, 20.0), "10 ms, and then 40 again");
     }
 
     #[test]
