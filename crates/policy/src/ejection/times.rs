@@ -70,7 +70,7 @@ impl ModelTimes {
     /// The second that what took so long until `now` is counted in; `None` for what is of the past.
     fn second(&self, took: Duration, now: Instant) -> Option<u64> {
         let since = now.saturating_duration_since(self.since);
-        (took <= since).then(|| since.as_secs())
+        (took <= since).then_some(since.as_secs())
     }
 
     fn window(
