@@ -43,8 +43,10 @@ impl<'a> Work<'a> {
         let Chosen { endpoint, permit, stay, reason: chosen_for } = chosen;
         self.progress.tries += 1;
         let request = self.request.clone();
-        // A step of a sequence must not be executed once it is given up.
-        let witness = request.sequence.is_none().then(|| Witness::of(endpoint, now)).flatten();
+        // A step of a sequence must not be executed once it is given up, and what had to have leave
+        // is to be over when that is given back.
+        let may_stay = request.sequence.is_none() && leave.is_none();
+        let witness = may_stay.then(|| Witness::of(endpoint, now)).flatten();
         let answer = match witness {
             Some(witness) => witness.infer(request),
             None => endpoint.member.service.infer(request),
