@@ -4,7 +4,7 @@
 //! taking apart leaves the filling behind. Both ways the elements are visited in the order in
 //! which they lie in memory, so that each is copied once, in pieces as long as they can be.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use inferring_types::{DataType, Shape, Tensor};
 use smallvec::SmallVec;
 
@@ -28,11 +28,13 @@ pub(crate) struct Part {
 /// These tensors, at least one, as one: their rows one behind the other, and those that are
 /// shorter than the longest filled up with `filling`, the bytes of an element.
 ///
-/// They have the axes, and differ in the sizes of these alone.
+/// They have the axes, and differ in the sizes of these alone. Where the memory of `data` is large
+/// enough and nobody else's any more, the whole lies there.
 pub(crate) fn join<'a>(
     tensors: impl Iterator<Item = &'a Tensor>,
     axes: Axes,
     filling: &[u8],
+    data: &mut BytesMut,
 ) -> Tensor {
     let mut sources = SmallVec::<[Elements<'_>; 32]>::new();
     let mut parts = SmallVec::<[Part; 32]>::new();
@@ -48,12 +50,16 @@ pub(crate) fn join<'a>(
     let first = first.expect("at least one tensor");
     let shape = shape_of_all(first.shape(), axes, &parts);
     let filled_up = shape.elements().expect("tensors in memory, filled up") - elements;
-    let mut data = Vec::with_capacity(bytes + filled_up as usize * filling.len());
+    let length = bytes + filled_up as usize * filling.len();
+    if !data.try_reclaim(length) {
+        *data = BytesMut::with_capacity(length);
+    }
     walk(&shape, axes, &parts, |piece| match piece {
         Piece::Of(part, elements) => data.extend_from_slice(sources[part].take(elements)),
-        Piece::Filling(elements) => fill(&mut data, filling, elements),
+        Piece::Filling(elements) => fill(data, filling, elements),
     });
-    Tensor::new(first.datatype(), shape, data.into()).expect("tensors that fit together")
+    let data = data.split().freeze();
+    Tensor::new(first.datatype(), shape, data).expect("tensors that fit together")
 }
 
 /// The tensors of which `whole` was made by [`join`], or that a model answered in their place;
@@ -113,7 +119,7 @@ fn shape_of_all(one: &Shape, axes: Axes, parts: &[Part]) -> Shape {
     axes.length.map_or(shape.clone(), |axis| with_size(&shape, axis, longest))
 }
 
-fn fill(data: &mut Vec<u8>, filling: &[u8], elements: u64) {
+fn fill(data: &mut BytesMut, filling: &[u8], elements: u64) {
     let count = usize::try_from(elements).expect("part of a tensor in memory");
     if filling.iter().all(|&byte| byte == 0) {
         data.resize(data.len() + count * filling.len(), 0);

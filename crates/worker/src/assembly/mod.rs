@@ -13,6 +13,7 @@ pub(crate) mod fixed_rows;
 mod key;
 mod length;
 mod padding;
+mod room;
 
 use inferring_backend::ExecuteError;
 use inferring_types::{NamedTensor, RowAxes, ServiceError, Tensor, TensorSpec};
@@ -21,6 +22,7 @@ use smallvec::SmallVec;
 pub(crate) use key::LaneKey;
 pub(crate) use length::bucket;
 pub(crate) use padding::{PaddedInput, Padding};
+pub(crate) use room::Room;
 
 use crate::grid::{self, Axes, Part};
 use crate::rows;
@@ -141,6 +143,16 @@ impl Assembly {
     /// `run_rows` rows: where the jobs have fewer, their last row is repeated. The inputs of a
     /// lone job that takes the whole run are its own, shared and not copied.
     pub(crate) fn join(&self, jobs: &[&[Tensor]], run_rows: usize) -> Vec<Tensor> {
+        self.join_in(&mut Room::default(), jobs, run_rows)
+    }
+
+    /// The same, with what is copied in memory that runs before it have left.
+    pub(crate) fn join_in(
+        &self,
+        room: &mut Room,
+        jobs: &[&[Tensor]],
+        run_rows: usize,
+    ) -> Vec<Tensor> {
         if let Some(lone) = self.lone(jobs, run_rows) {
             return lone.to_vec();
         }
@@ -153,12 +165,13 @@ impl Assembly {
             let axes = Axes { rows, length: padded.map(|padded| padded.axis) };
             let filling = padded.map_or(&[][..], |padded| &padded.element);
             let tensors = jobs.iter().map(|job| &job[place]);
+            let data = room.of_input(place);
             if spare == 0 {
-                return grid::join(tensors, axes, filling);
+                return grid::join(tensors, axes, filling, data);
             }
             let last = last_row(tensors.clone(), rows);
             let repeated = last.iter().flat_map(|row| std::iter::repeat_n(row, spare));
-            grid::join(tensors.chain(repeated), axes, filling)
+            grid::join(tensors.chain(repeated), axes, filling, data)
         };
         self.several().inputs.iter().enumerate().map(join).collect()
     }

@@ -9,6 +9,7 @@ use inferring_types::{NamedTensor, ServiceError, Tensor, TensorSpec};
 use smallvec::SmallVec;
 
 use super::{Form, Job};
+use crate::assembly::Room;
 use crate::cache::Answer;
 use crate::party::Party;
 
@@ -70,9 +71,9 @@ impl Batch {
     }
 
     /// The inputs of the run. Those of a lone job that takes all of it are its own, shared and
-    /// not copied.
-    pub(crate) fn inputs(&self) -> Vec<Tensor> {
-        self.form.assembly.join(&self.job_inputs(), self.run_rows)
+    /// not copied; what is copied lies in `room`.
+    pub(crate) fn inputs(&self, room: &mut Room) -> Vec<Tensor> {
+        self.form.assembly.join_in(room, &self.job_inputs(), self.run_rows)
     }
 
     /// For each job, its rows of every output; `outputs` are in the order of `specs`.

@@ -274,6 +274,11 @@ impl Batcher {
         self.job_arrived.notify_all();
     }
 
+    /// Whether nothing waits here.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.lock().scheduler.is_empty()
+    }
+
     /// Whether it refuses new jobs.
     pub(crate) fn is_closed(&self) -> bool {
         self.state.lock().scheduler.is_closed()

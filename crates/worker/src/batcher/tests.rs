@@ -7,7 +7,7 @@ use inferring_types::{
 };
 
 use super::*;
-use crate::assembly::Padding;
+use crate::assembly::{Padding, Room};
 use crate::cache::{Company, Lookup, ResultCache, Sharing, Tenant, Ticket, Urgency};
 use crate::config::CacheConfig;
 
@@ -119,7 +119,7 @@ fn a_run_is_filled_up_to_an_allowed_size_and_its_halves_are_too() {
     assert_eq!(fixture.batcher.sizes(), [1, 4, 8]);
     let batch = fixture.next();
     assert_eq!((batch.rows(), batch.run_rows()), (6, 8));
-    assert_eq!(batch.inputs()[0].shape().dimensions(), [8, 3]);
+    assert_eq!(batch.inputs(&mut Room::default())[0].shape().dimensions(), [8, 3]);
     let Ok([Some(first), Some(second)]) = batch.halve(Instant::now()) else {
         panic!("both are wanted");
     };

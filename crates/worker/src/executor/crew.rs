@@ -18,6 +18,7 @@ use tracing::{error, warn};
 use super::instance::Instance;
 use super::sessions::Spares;
 use super::workbench::{self, Patience, Workbench};
+use crate::assembly::Room;
 use crate::batcher::{Batch, Batcher};
 use crate::statistics::Statistics;
 use crate::threads::{ThreadNumber, Threads};
@@ -106,7 +107,8 @@ impl Crew {
                 let (crew, bench) = (&*own.crew, &*own.bench);
                 crew.bind_thread(place);
                 let known_good = crew.known_good.clone();
-                Instance { session, crew, bench, known_good, inherited }.run();
+                let room = Room::default();
+                Instance { session, crew, bench, known_good, inherited, room }.run();
             }
         };
         let thread = self.threads.start(format!("run {}", self.name), body)?;

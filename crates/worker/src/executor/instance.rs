@@ -9,6 +9,7 @@ use tracing::{debug, error, warn};
 
 use super::crew::Crew;
 use super::workbench::{Ended, Workbench};
+use crate::assembly::Room;
 use crate::batcher::{Batch, Ran};
 use crate::statistics::RunTimes;
 use crate::system;
@@ -22,6 +23,8 @@ pub(super) struct Instance<'a> {
     pub(super) known_good: Option<Vec<Tensor>>,
     /// What another instance had in hand that this one takes the place of.
     pub(super) inherited: Vec<Batch>,
+    /// Where it joins inputs.
+    pub(super) room: Room,
 }
 
 /// What became of a batch that was run.
@@ -81,7 +84,9 @@ impl Instance<'_> {
     }
 
     fn next_batch(&mut self, last: Option<Ran>) -> Option<Batch> {
-        self.inherited.pop().or_else(|| self.crew.batcher.next_batch(last))
+        let batcher = &self.crew.batcher;
+        self.room.give_back_if(|| batcher.is_empty());
+        self.inherited.pop().or_else(|| batcher.next_batch(last))
     }
 
     /// Runs a batch and answers its jobs; how long that took, where it ran as a whole. Where it
@@ -149,7 +154,7 @@ impl Instance<'_> {
     /// Runs a batch once and answers its jobs, or gives it back with the reason.
     fn try_serve(&mut self, batch: Batch) -> Result<Served, Lost> {
         let begun = system::now();
-        let inputs = batch.inputs();
+        let inputs = batch.inputs(&mut self.room);
         let joined = system::now();
         let outcome = self.execute(batch, &inputs);
         let executed = system::now();

@@ -20,7 +20,7 @@ pub(crate) fn count(tensor: &Tensor, axis: usize) -> Option<u64> {
 /// joined.
 #[cfg(test)]
 pub(crate) fn join<'a>(tensors: impl Iterator<Item = &'a Tensor>, axis: usize) -> Tensor {
-    grid::join(tensors, Axes { rows: axis, length: None }, &[])
+    grid::join(tensors, Axes { rows: axis, length: None }, &[], &mut bytes::BytesMut::new())
 }
 
 /// The parts of `rows` rows each; `None` where the tensor's rows along `axis` are not that many
