@@ -9,7 +9,7 @@ use inferring_policy::{Completion, ConcurrencyLimit, Ticket, Urgency};
 use inferring_types::{
     AdmissionStatus, Announced, BoxFuture, ErrorKind, GatewayStatus, InferRequest, InferResponse,
     InferenceService, ModelCatalog, ModelMetadata, ModelSelector, NodeStatus, Reservation,
-    RouteReason, Routed, RoutingKey, ServiceError, StatusSource,
+    RouteReason, Routed, RoutingKey, ServiceError, StatusSource, Turn,
 };
 
 use crate::attempt::{Attempts, Progress, Traffic, Work};
@@ -352,10 +352,11 @@ impl InferenceService for Gateway {
         })
     }
 
-    fn turn_ended(&self) {
-        for endpoint in self.membership.load().endpoints() {
-            endpoint.member.service.turn_ended();
-        }
+    fn turn_ended(&self) -> Turn {
+        // Where one has the thread look again, the others are asked when it has.
+        let membership = self.membership.load();
+        let mut turns = membership.endpoints().iter().map(|e| e.member.service.turn_ended());
+        turns.find(|turn| *turn == Turn::LooksAgain).unwrap_or(Turn::Over)
     }
 }
 

@@ -12,7 +12,7 @@ use inferring_types::{
     IndexEntry, InferRequest, InferResponse, InferenceService, LoadRequest, ModelCatalog,
     ModelConfig, ModelMetadata, ModelName, ModelRepository, ModelSelector, ModelStatistics,
     ModelStatus, ModelVersion, NamedTensor, NodeStatus, RequestId, Served, ServiceError, ShapeSpec,
-    StatusSource, Tensor, TensorSpec, VersionPolicy, WorkerId, WorkerLoad, WorkerStatus,
+    StatusSource, Tensor, TensorSpec, Turn, VersionPolicy, WorkerId, WorkerLoad, WorkerStatus,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -231,8 +231,9 @@ impl InferenceService for FakeWorker {
         })
     }
 
-    fn turn_ended(&self) {
+    fn turn_ended(&self) -> Turn {
         self.turn_ended.notify_waiters();
+        Turn::Over
     }
 }
 

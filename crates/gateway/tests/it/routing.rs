@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use inferring_types::{Blame, ErrorKind, InferenceService, ServiceError, WorkerId};
+use inferring_types::{Blame, ErrorKind, InferenceService, ServiceError, Turn, WorkerId};
 
 use crate::fixture::{Answer, Fleet, Presence, SECOND, pass, request};
 
@@ -124,7 +124,7 @@ async fn workers_are_told_that_a_threads_turn_has_ended() {
     let fleet = Fleet::start(3).await;
     fleet.all_answer(&Answer::AtTurnsEnd);
     let asked = fleet.start_asking(1.0).await;
-    fleet.gateway.turn_ended();
+    assert_eq!(fleet.gateway.turn_ended(), Turn::Over);
     let (answer, at) = asked.await.unwrap();
     answer.unwrap();
     assert_eq!(at, tokio::time::Instant::now(), "nobody had to wait");

@@ -13,7 +13,7 @@ use inferring_types::{
     InferenceService, LoadRequest, ModelCatalog, ModelConfig, ModelMetadata, ModelName,
     ModelRepository, ModelSelector, ModelState, ModelStatistics, ModelStatus, ModelVersion,
     NodeAdmin, NodeStatus, Reservation, RouteReason, Routed, Served, ServiceError, ShapeSpec,
-    StatusSource, TensorSpec, VersionPolicy, WorkerLoad, WorkerStatus,
+    StatusSource, TensorSpec, Turn, VersionPolicy, WorkerLoad, WorkerStatus,
 };
 use tokio::sync::oneshot;
 
@@ -26,7 +26,8 @@ pub(crate) const DEFECT: f32 = -2.0;
 /// The first value of a request that finds the queue full, for another 1500 ms.
 pub(crate) const FULL: f32 = -3.0;
 
-/// The first value of a request that is put off until the turn that it came in has ended.
+/// The first value of a request that is put off until the turn that it came in has ended, and its
+/// thread has looked for more as often as its second value says.
 pub(crate) const PUT_OFF: f32 = -6.0;
 
 /// The first value of a request that a gateway would have had answered by its second worker.
@@ -55,7 +56,7 @@ pub(crate) struct EchoNode {
     /// The threads on which it was made ready.
     pub(crate) warm_threads: Mutex<HashSet<ThreadId>>,
     /// Whom to tell of the end of a thread's turn.
-    put_off: Mutex<Vec<(ThreadId, oneshot::Sender<()>)>>,
+    put_off: Mutex<Vec<PutOff>>,
     /// Whether it takes no large requests.
     pub(crate) is_full: AtomicBool,
     /// What was announced to it.
@@ -64,6 +65,13 @@ pub(crate) struct EchoNode {
     pub(crate) expected: Arc<AtomicUsize>,
     /// As many of them as there were when a request was last handed over.
     pub(crate) expected_then: AtomicUsize,
+}
+
+/// A request that waits for its thread.
+struct PutOff {
+    thread: ThreadId,
+    looks: u32,
+    ended: oneshot::Sender<()>,
 }
 
 /// What a head told.
@@ -143,7 +151,8 @@ impl EchoNode {
     async fn echo(&self, request: InferRequest) -> Result<InferResponse, ServiceError> {
         let model = self.model(request.selector())?;
         let mut outputs = model.arrange(request.inputs)?;
-        let first = outputs[0].tensor.to_f32().unwrap().first().copied();
+        let values = outputs[0].tensor.to_f32().unwrap();
+        let first = values.first().copied();
         assert_ne!(first, Some(DEFECT), "a defect");
         if first == Some(FULL) {
             return Err(full());
@@ -154,7 +163,8 @@ impl EchoNode {
         }
         if first == Some(PUT_OFF) {
             let (ended, end) = oneshot::channel();
-            self.put_off.lock().unwrap().push((std::thread::current().id(), ended));
+            let (thread, looks) = (std::thread::current().id(), values[1] as u32);
+            self.put_off.lock().unwrap().push(PutOff { thread, looks, ended });
             end.await.unwrap();
         }
         if first == Some(HELD) {
@@ -242,11 +252,16 @@ impl InferenceService for EchoNode {
         Box::pin(std::future::ready(()))
     }
 
-    fn turn_ended(&self) {
+    fn turn_ended(&self) -> Turn {
         let thread = std::thread::current().id();
-        let ended = |put_off: &mut (ThreadId, oneshot::Sender<()>)| put_off.0 == thread;
-        let ended: Vec<_> = self.put_off.lock().unwrap().extract_if(.., ended).collect();
-        ended.into_iter().for_each(|(_, request)| request.send(()).unwrap_or_default());
+        let mut put_off = self.put_off.lock().unwrap();
+        if let Some(waiting) = put_off.iter_mut().find(|r| r.thread == thread && r.looks > 0) {
+            waiting.looks -= 1;
+            return Turn::LooksAgain;
+        }
+        let ended = put_off.extract_if(.., |request| request.thread == thread);
+        ended.for_each(|request| request.ended.send(()).unwrap_or_default());
+        Turn::Over
     }
 }
 

@@ -21,11 +21,12 @@ async fn a_node_is_made_ready_on_every_thread_before_anybody_asks() {
 }
 
 #[tokio::test]
-async fn the_node_is_told_when_a_threads_turn_has_ended() {
+async fn the_node_is_told_when_a_threads_turn_has_ended_and_may_have_it_look_for_more() {
     let running = Running::start(ServerConfig::default());
     let mut client = running.client().await;
-    for value in 0..10u8 {
-        let values = [PUT_OFF, f32::from(value)];
+    // Where a thread waited instead of looking again, its timers would wake it for too few looks.
+    for looks in [0u8, 1, 2, 100] {
+        let values = [PUT_OFF, f32::from(looks)];
         let answer = within_a_minute(client.model_infer(echo(&values))).await.unwrap();
         assert_eq!(echoed(answer.get_ref()), values);
     }

@@ -146,7 +146,7 @@ impl Batcher {
         leader: Leader,
     ) -> Option<JobId> {
         let job = Job::new(inputs, &self.form.assembly, order, leader);
-        self.offer(job, || turn::put_off(self))
+        self.offer(job, |run, now| turn::put_off(self, run, now))
     }
 
     /// Keeps a place for a job that is on its way, as long as it is not here. A part of them,
@@ -300,17 +300,18 @@ impl Batcher {
     }
 
     /// Queues a job, and wakes an instance for it; unless somebody else will, as `is_put_off` tells
-    /// when it is asked.
-    fn offer(&self, job: Job, is_put_off: impl FnOnce() -> bool) -> Option<JobId> {
+    /// when it is asked, with how long a run would take and what time it is.
+    fn offer(&self, job: Job, is_put_off: impl FnOnce(Duration, Instant) -> bool) -> Option<JobId> {
         let work = job.work(&self.form.assembly);
         let now = system::now();
         let mut state = self.state.lock();
         state.note_urgency(work.class, now);
         match state.scheduler.offer(work, job, now) {
             Ok(id) => {
-                self.expectation.set(state.scheduler.outlook(now));
+                let outlook = state.scheduler.outlook(now);
+                self.expectation.set(outlook);
                 let is_full = state.scheduler.waiting().rows >= self.rows_max();
-                if state.sleepers.can_be_called() && (is_full || !is_put_off()) {
+                if state.sleepers.can_be_called() && (is_full || !is_put_off(outlook.run, now)) {
                     state.sleepers.call_one(&self.job_arrived);
                 }
                 Some(id)
@@ -329,14 +330,14 @@ impl Batcher {
         let mut count = 0;
         for mut job in dropped {
             if job.leader.is_wanted_or_ends(now) {
-                self.offer(job.renewed(), || false);
+                self.offer(job.renewed(), |_, _| false);
             } else {
                 count += 1;
             }
         }
         for job in late {
             if job.is_wanted_longer() {
-                self.offer(job.renewed(), || false);
+                self.offer(job.renewed(), |_, _| false);
             } else {
                 count += 1;
                 job.leader.complete(Err(refusal::too_late()));

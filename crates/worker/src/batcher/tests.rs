@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use inferring_types::{
     ContentDigest, DataType, Dimension, ErrorKind, NamedTensor, RowAxes, ShapeSpec, TensorSpec,
+    Turn,
 };
 
 use super::*;
@@ -150,10 +151,19 @@ fn waiting_instance(fixture: &Fixture) -> std::thread::JoinHandle<Option<Batch>>
 /// Does this on a thread that tells of its turns, in the first of them.
 fn in_a_turn<T: Send>(what: impl FnOnce() -> T + Send) -> T {
     let thread = || {
-        turn::end();
+        assert_eq!(end_turn(), Turn::Over);
         what()
     };
     std::thread::scope(|scope| scope.spawn(thread).join().unwrap())
+}
+
+fn end_turn() -> Turn {
+    turn::end(system::now())
+}
+
+/// Ends a turn however often that takes.
+fn end_turn_at_last() {
+    while end_turn() == Turn::LooksAgain {}
 }
 
 fn is_woken(fixture: &Fixture) -> bool {
@@ -167,10 +177,56 @@ fn what_comes_in_one_turn_of_a_thread_leaves_together() {
     let _tickets = in_a_turn(|| {
         let tickets: Vec<_> = (0..5).map(|_| fixture.submit([1, 3], LONG)).collect();
         assert!(!is_woken(&fixture), "it is not called for the first of them");
-        turn::end();
+        end_turn_at_last();
         tickets
     });
     assert_eq!(instance.join().unwrap().unwrap().jobs(), 5);
+}
+
+#[test]
+fn a_thread_looks_for_more_as_long_as_it_finds_something() {
+    let fixture = Fixture::new(config(8));
+    let instance = waiting_instance(&fixture);
+    let _tickets = in_a_turn(|| {
+        let mut tickets = Vec::new();
+        // What was put off first would wait for too long, were this the true time.
+        let begun = Instant::now();
+        for _ in 0..3 {
+            tickets.push(fixture.submit([1, 3], LONG));
+            assert_eq!(turn::end(begun), Turn::LooksAgain);
+        }
+        assert!(!is_woken(&fixture));
+        assert_eq!(turn::end(begun), Turn::Over, "nothing has come");
+        tickets
+    });
+    assert_eq!(instance.join().unwrap().unwrap().jobs(), 3);
+}
+
+#[test]
+fn who_was_put_off_first_waits_a_short_time_at_most() {
+    let fixture = Fixture::new(config(8));
+    let instance = waiting_instance(&fixture);
+    let _tickets = in_a_turn(|| {
+        let first = fixture.submit([1, 3], LONG);
+        let later = Instant::now() + Duration::from_micros(100);
+        let second = fixture.submit([1, 3], LONG);
+        assert_eq!(turn::end(later), Turn::Over);
+        [first, second]
+    });
+    assert_eq!(instance.join().unwrap().unwrap().jobs(), 2);
+}
+
+#[test]
+fn nobody_waits_for_more_where_runs_are_long() {
+    let fixture = Fixture::new(config(8));
+    fixture.batcher.learn(12, 1, Duration::from_micros(100));
+    let instance = waiting_instance(&fixture);
+    let _ticket = in_a_turn(|| {
+        let ticket = fixture.submit([1, 3], LONG);
+        assert_eq!(end_turn(), Turn::Over);
+        ticket
+    });
+    assert_eq!(instance.join().unwrap().unwrap().jobs(), 1);
 }
 
 #[test]
@@ -196,7 +252,7 @@ fn at_the_end_of_a_turn_nobody_is_woken_for_what_another_instance_took() {
     let _ticket = in_a_turn(|| {
         let ticket = fixture.submit([1, 3], LONG);
         assert_eq!(fixture.next().jobs(), 1);
-        turn::end();
+        end_turn_at_last();
         ticket
     });
     assert!(!is_woken(&fixture));

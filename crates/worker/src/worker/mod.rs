@@ -13,7 +13,7 @@ use inferring_repository::Repository;
 use inferring_types::{
     Announced, BackendStatus, BatchStatus, Blame, BoxFuture, CacheOutcome, Gauge, InferRequest,
     InferResponse, InferenceService, ModelMetadata, ModelSelector, NamedTensor, NodeAdmin,
-    NodeStatus, Reservation, Served, ServiceError, StatusSource, TensorName, WorkerId,
+    NodeStatus, Reservation, Served, ServiceError, StatusSource, TensorName, Turn, WorkerId,
     WorkerStatus,
 };
 
@@ -248,8 +248,8 @@ impl InferenceService for Worker {
         })
     }
 
-    fn turn_ended(&self) {
-        turn::end();
+    fn turn_ended(&self) -> Turn {
+        turn::end(system::now())
     }
 }
 
