@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use inferring_protocol::frames::{Event, FrameError, Inbox, Limits, Outbox, PREFACE, Request};
+use inferring_protocol::frames::{
+    Ends, Event, FrameError, Inbox, Limits, Outbox, PREFACE, Request,
+};
 use inferring_protocol::rest::Chunks;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -22,6 +24,7 @@ use tracing::debug;
 use crate::calls::{self, Calls};
 use crate::config::ClientConfig;
 use crate::connection::{self, ConnectionError, Progress, Unanswered};
+use crate::draining::Draining;
 use crate::places::Place;
 
 /// What comes of a request: the message that is its answer.
@@ -42,6 +45,7 @@ impl Channel {
     pub(crate) async fn open(
         address: &str,
         config: &ClientConfig,
+        draining: Draining,
         place: Place,
     ) -> Result<Self, ConnectionError> {
         let timeout = config.connect_timeout;
@@ -62,7 +66,7 @@ impl Channel {
         let calls = Arc::new(Calls::default());
         let answer_max = config.answer_max();
         let inbox = Inbox::new(Limits { message: answer_max, connection: usize::MAX });
-        let driver = Driver { stream, inbox, answer_max, calls: calls.clone() };
+        let driver = Driver { stream, inbox, answer_max, draining, calls: calls.clone() };
         let address = address.to_owned();
         tokio::spawn(async move {
             let _place = place;
@@ -99,6 +103,7 @@ struct Driver {
     stream: TcpStream,
     inbox: Inbox,
     answer_max: usize,
+    draining: Draining,
     calls: Arc<Calls<Message>>,
 }
 
@@ -170,7 +175,11 @@ impl Driver {
                     let progress = Progress::Answering;
                     calls.settle(stream, Err(Unanswered { error, progress }));
                 }
-                Event::Goaway { last } => {
+                Event::Goaway { last, ends } => {
+                    if ends == Ends::Node {
+                        // Before those are woken who now ask elsewhere.
+                        self.draining.tell();
+                    }
                     calls.fail_after(last, |_| broken(Progress::Unsent));
                 }
                 Event::Request { .. } | Event::Cancel { .. } => return Err(Ended::Asks),

@@ -17,6 +17,7 @@ use tracing::debug;
 
 use crate::channel::{Asked, Channel};
 use crate::config::ClientConfig;
+use crate::draining::Draining;
 use crate::pool::Pool;
 
 /// The longest body that is sent on a channel, in bytes.
@@ -30,6 +31,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 pub(crate) struct Channels {
     /// Whether the worker has said that it knows frames.
     are_known: AtomicBool,
+    /// Told where the worker says on a channel that it drains.
+    pub(crate) draining: Draining,
     by_thread: ThreadLocal<Arc<Mutex<Slot>>>,
 }
 
@@ -88,9 +91,9 @@ impl Channels {
         let connection = pool.place()?;
         *slot = Slot::Opening;
         let (address, config, doubts) = (address.to_owned(), config.clone(), pool.doubts());
-        let slot = place.clone();
+        let (slot, draining) = (place.clone(), self.draining.clone());
         tokio::spawn(async move {
-            let opened = Channel::open(&address, &config, connection).await;
+            let opened = Channel::open(&address, &config, draining, connection).await;
             let now = tokio::time::Instant::now().into_std();
             let next = match opened {
                 Ok(channel) => Slot::Open(Open {

@@ -10,6 +10,7 @@ mod channel;
 mod channels;
 mod config;
 mod connection;
+mod draining;
 mod places;
 mod pool;
 mod remote;

@@ -7,15 +7,15 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
-use inferring_protocol::fields::{LOAD, load};
+use inferring_protocol::fields::{DRAINING, LOAD, load};
 use inferring_protocol::frames;
 use inferring_protocol::rest::documents::{ErrorDocument, WorkerHealth};
 use inferring_protocol::rest::{Chunks, headers, v2};
 use inferring_protocol::status::error_from_http;
 use inferring_types::{
-    Blame, BoxFuture, Described, ErrorKind, InferRequest, InferResponse, InferenceService,
-    ModelCatalog, ModelMetadata, ModelSelector, NodeStatus, ServiceError, StatusSource, WorkerLoad,
-    WorkerStatus,
+    Blame, BoxFuture, Described, DrainListener, ErrorKind, InferRequest, InferResponse,
+    InferenceService, ModelCatalog, ModelMetadata, ModelSelector, NodeStatus, ServiceError,
+    StatusSource, WorkerLoad, WorkerStatus,
 };
 use tracing::debug;
 
@@ -120,6 +120,9 @@ impl RemoteWorker {
             http
         };
         let response = self.exchange(http, repeats).await?;
+        if response.headers().contains_key(DRAINING) {
+            self.channels.draining.tell();
+        }
         if response.status() != StatusCode::OK {
             return Err(error_of(&response));
         }
@@ -402,6 +405,11 @@ fn load_in(response: &Response<Bytes>) -> Option<WorkerLoad> {
 impl StatusSource for RemoteWorker {
     fn status(&self) -> BoxFuture<'_, Result<NodeStatus, ServiceError>> {
         Box::pin(async { Ok(NodeStatus::Worker(Box::new(self.health().await?))) })
+    }
+
+    /// There is one listener, the first.
+    fn on_draining(&self, listener: DrainListener) {
+        self.channels.draining.listen(listener);
     }
 }
 

@@ -20,6 +20,7 @@ use tracing::{debug, info, warn};
 
 use crate::clock;
 use crate::config::GatewayConfig;
+use crate::departure::Departure;
 use crate::standing::{Ejector, Standing};
 
 /// What a gateway asks of a worker.
@@ -62,7 +63,7 @@ pub(crate) struct Endpoint {
     weight: AtomicU64,
     draining: AtomicBool,
     left: AtomicBool,
-    probe_wanted: Notify,
+    departure: Arc<Departure>,
     pub(crate) breaker: CircuitBreaker,
     pub(crate) ejector: Ejector,
     health: Mutex<Health>,
@@ -101,15 +102,23 @@ impl Endpoint {
     pub(crate) fn new(member: Member, config: &GatewayConfig) -> Self {
         // Gateways that saw one worker fail do not all come back to it at a time.
         let seed = || fastrand::u64(..);
+        let joined = clock::now();
+        let departure = Arc::new(Departure::new(joined));
+        let (id, told) = (member.id.clone(), departure.clone());
+        member.service.on_draining(Arc::new(move || {
+            if told.tell(clock::now()) {
+                info!(worker = %id, "worker says that it drains: it gets no new requests");
+            }
+        }));
         Self {
             number: fastrand::u64(..),
             weight: AtomicU64::new(member.weight.to_bits()),
             draining: AtomicBool::new(false),
             left: AtomicBool::new(false),
-            probe_wanted: Notify::new(),
+            departure,
             member,
             breaker: CircuitBreaker::new(config.breaker.policy(), seed()),
-            ejector: Ejector::new(&config.ejection.policy(), seed(), clock::now()),
+            ejector: Ejector::new(&config.ejection.policy(), seed(), joined),
             health: Mutex::new(Health::new(HealthConfig {
                 failures_to_exclude: config.probe.failures_to_exclude,
             })),
@@ -118,7 +127,7 @@ impl Endpoint {
             last_probe_error: Mutex::default(),
             last_status: ArcSwapOption::empty(),
             models: ArcSwap::default(),
-            joined: clock::now(),
+            joined,
             began_after: AtomicU64::new(0),
             lost: Notify::new(),
             requests: AtomicU64::new(0),
@@ -176,12 +185,12 @@ impl Endpoint {
 
     /// Has it probed soon, as something happened that a probe would explain.
     pub(crate) fn probe_soon(&self) {
-        self.probe_wanted.notify_one();
+        self.departure.probe_soon();
     }
 
     /// Completes when a probe is wanted before its time.
     pub(crate) fn probe_wanted(&self) -> Notified<'_> {
-        self.probe_wanted.notified()
+        self.departure.probe_wanted()
     }
 
     /// Whether it may be asked at `now`, or what speaks against it.
@@ -189,7 +198,14 @@ impl Endpoint {
         if self.is_draining() {
             return Standing::Draining;
         }
-        Standing::of(&self.health.lock(), &self.silence, &self.ejector, &self.breaker, now)
+        let standing =
+            Standing::of(&self.health.lock(), &self.silence, &self.ejector, &self.breaker, now);
+        match standing {
+            // It is there, and says so.
+            Standing::Absent => standing,
+            _ if self.departure.is_told() => Standing::Draining,
+            _ => standing,
+        }
     }
 
     /// Takes note of an answer that came after `took`.
@@ -236,7 +252,7 @@ impl Endpoint {
 
     /// Whether its probes succeed and it takes requests.
     pub(crate) fn is_reachable(&self) -> bool {
-        self.health.lock().is_reachable()
+        self.health.lock().is_reachable() && !self.departure.is_told()
     }
 
     /// Whether it has been probed at all.
@@ -282,6 +298,11 @@ impl Endpoint {
         self.last_probe_error.lock().clone()
     }
 
+    /// Whether it has said since its last probe that it wants no new requests.
+    pub(crate) fn says_it_drains(&self) -> bool {
+        self.departure.is_told()
+    }
+
     /// Takes note of a probe that was answered; `started` is when it was sent.
     pub(crate) fn probe_succeeded(&self, status: WorkerStatus, started: Instant) {
         self.heard();
@@ -305,6 +326,7 @@ impl Endpoint {
             return;
         }
         *self.last_probe_error.lock() = None;
+        self.departure.is_ready(started);
         self.breaker.reachable_again(started);
         if self.health.lock().probe_succeeded() == Some(Transition::BecameReachable) {
             info!(worker = %self.id(), address = self.member.address, "worker reachable");

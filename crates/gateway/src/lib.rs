@@ -9,6 +9,7 @@ mod breaker_settings;
 mod clock;
 mod config;
 mod control;
+mod departure;
 pub mod discovery;
 mod ejection;
 mod endpoint;

@@ -126,6 +126,7 @@ impl Membership {
         let reason = |endpoint: &Endpoint| match (endpoint.last_probe_error(), asked) {
             _ if endpoint.is_draining() => "it is being drained".into(),
             (Some(error), _) => error,
+            (None, _) if endpoint.says_it_drains() => "it says that it drains".into(),
             (None, _) if !endpoint.is_known() => "it has not answered a health check yet".into(),
             (None, None) => "it serves no model".into(),
             (None, Some(asked)) if !endpoint.serves(asked) => "it does not serve this model".into(),

@@ -30,6 +30,11 @@ impl Curiosity {
         Self { arrived, asked: Asked::read(fields) }
     }
 
+    /// Whether a gateway asks, which is to hear at once of what else it would learn by its probes.
+    pub(crate) fn is_a_gateways(self) -> bool {
+        self.asked.load
+    }
+
     /// What there is to tell of an answer.
     pub(crate) fn account_of(self, response: &InferResponse) -> Account {
         // What a gateway's workers expect concerns nobody else.

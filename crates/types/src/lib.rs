@@ -42,7 +42,9 @@ pub use request::{
     Served, WorkerId, WorkerLoad,
 };
 pub use sequence::{InvalidSequenceId, SequenceId, SequenceSpec, SequenceStep, StateSpec};
-pub use service::{Announced, BoxFuture, InferenceService, Reservation, StatusSource, Turn};
+pub use service::{
+    Announced, BoxFuture, DrainListener, InferenceService, Reservation, StatusSource, Turn,
+};
 pub use shape::{Dimension, Shape, ShapeSpec};
 pub use standing::{BreakerState, BreakerStatus, EjectedStatus, EjectionReason, OpenedBy};
 pub use status::{

@@ -121,4 +121,14 @@ pub trait StatusSource: Send + Sync {
     /// # Errors
     /// [`ServiceError`] where a remote node does not answer.
     fn status(&self) -> BoxFuture<'_, Result<NodeStatus, ServiceError>>;
+
+    /// Has `listener` told each time a remote node says, without being asked how it is, that it
+    /// wants no new requests: with an answer, or on a connection. Its status would say the same,
+    /// later. By default nobody is told.
+    fn on_draining(&self, listener: DrainListener) {
+        let _ = listener;
+    }
 }
+
+/// Whoever is told that a node wants no new requests. It returns at once.
+pub type DrainListener = Arc<dyn Fn() + Send + Sync>;

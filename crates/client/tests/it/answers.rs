@@ -1,11 +1,15 @@
 //! What a worker's answers are taken to mean.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use inferring_client::ClientConfig;
 use inferring_protocol::rest::v2;
-use inferring_types::{Blame, ErrorKind, InferRequest, InferenceService, SequenceStep, WorkerLoad};
+use inferring_types::{
+    Blame, ErrorKind, InferRequest, InferenceService, SequenceStep, StatusSource, WorkerLoad,
+};
 
 use crate::fixture::{FakeWorker, Reply, good_answer, good_body, request, response};
 
@@ -121,4 +125,30 @@ async fn a_worker_that_does_not_speak_http_is_unreachable() {
     worker.replies([babble(), babble()]);
     let error = worker.client.infer(request()).await.unwrap_err();
     assert_eq!(error.blame(), Blame::WorkerUnreachable, "{}", error.chain());
+}
+
+/// With good answers and refusals alike. What ends one connection says nothing of the worker.
+#[tokio::test]
+async fn a_worker_that_says_that_it_drains_is_heard_with_the_answer() {
+    let worker = FakeWorker::start(ClientConfig::default()).await;
+    let heard = Arc::new(AtomicUsize::new(0));
+    let hears = heard.clone();
+    worker.client.on_draining(Arc::new(move || {
+        hears.fetch_add(1, Ordering::SeqCst);
+    }));
+    let (fields, body) = good_body().await;
+    let draining = "x-inferring-draining: 1\r\n";
+    let good = |field: &str| response("200 OK", &format!("{fields}{field}"), &body);
+    let refusal = |field: &str| response("429 Too Many Requests", field, b"");
+    for (answer, times) in [
+        (good(""), 0),
+        (good("connection: close\r\n"), 0),
+        (good(draining), 1),
+        (refusal(""), 1),
+        (refusal(draining), 2),
+    ] {
+        worker.replies([Reply::Bytes(answer)]);
+        let _ = worker.client.infer(request()).await;
+        assert_eq!(heard.load(Ordering::SeqCst), times);
+    }
 }

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use http::StatusCode;
 use inferring_client::{ClientConfig, RemoteWorker};
-use inferring_protocol::frames::{Answer, Event, Inbox, Limits, Outbox, PREFACE, Request};
+use inferring_protocol::frames::{
+    ALL_STREAMS, Answer, Ends, Event, Inbox, Limits, Outbox, PREFACE, Request,
+};
 use inferring_protocol::rest::Chunks;
 use inferring_types::{
     Blame, ErrorKind, InferenceService, NamedTensor, SequenceStep, StatusSource, Tensor, WorkerLoad,
@@ -30,6 +32,8 @@ enum Manner {
     ClosesAt(usize),
     /// Answers the first, and says that it has seen no other.
     SeesOne,
+    /// Answers the first, and takes no more: here, or at all.
+    AnswersOne(Ends),
     /// Begins an answer to each, and closes.
     BreaksOff,
     /// Refuses each.
@@ -178,7 +182,11 @@ async fn speak_in_frames(mut stream: TcpStream, manner: Manner, seen: &Seen) {
                 Manner::ClosesAt(at) if count < at => {}
                 Manner::ClosesAt(_) => return,
                 Manner::SeesOne if count == 1 => outbox.answer(stream_number, &good, body()),
-                Manner::SeesOne => outbox.goaway(1),
+                Manner::SeesOne => outbox.goaway(1, Ends::Connection),
+                Manner::AnswersOne(ends) => {
+                    outbox.answer(stream_number, &good, body());
+                    outbox.goaway(ALL_STREAMS, ends);
+                }
                 Manner::BreaksOff => {
                     let long = Chunks::one(vec![b' '; 100_000]);
                     outbox.answer(stream_number, &good, long);
@@ -332,4 +340,25 @@ async fn what_stands_between_and_knows_no_frames_is_asked_over_http() {
     assert_eq!((in_frames, over_http), (0, 200));
     // It is not tried again at once.
     assert!(channels as u64 <= 1 + began.elapsed().as_secs() / 5, "{channels}");
+}
+
+/// A connection that has become old ends as well, and means nothing by it.
+#[tokio::test]
+async fn a_worker_that_takes_its_leave_is_heard_and_a_connection_that_ends_is_none() {
+    for (ends, expected) in [(Ends::Connection, false), (Ends::Node, true)] {
+        let worker = Worker::start(Manner::AnswersOne(ends)).await;
+        let heard = Arc::new(AtomicUsize::new(0));
+        let hears = heard.clone();
+        worker.client.on_draining(Arc::new(move || {
+            hears.fetch_add(1, Ordering::SeqCst);
+        }));
+        // Its second channel is opened when the first one has ended.
+        let ended = async {
+            while worker.seen.counts().0 < 2 {
+                worker.client.infer(request()).await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), ended).await.unwrap();
+        assert_eq!(heard.load(Ordering::SeqCst) > 0, expected, "{ends:?}");
+    }
 }

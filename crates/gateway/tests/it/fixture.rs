@@ -8,11 +8,12 @@ use std::time::Duration;
 use inferring_gateway::{Gateway, GatewayConfig, Member, Probes};
 use inferring_types::{
     BackendStatus, BatchStatus, Batching, BoxFuture, BreakerState, CacheOutcome, CacheStatus,
-    ContentDigest, DataType, Deadline, DeviceStatus, Dimension, EndpointStatus, GatewayStatus,
-    IndexEntry, InferRequest, InferResponse, InferenceService, LoadRequest, ModelCatalog,
-    ModelConfig, ModelMetadata, ModelName, ModelRepository, ModelSelector, ModelStatistics,
-    ModelStatus, ModelVersion, NamedTensor, NodeStatus, RequestId, Served, ServiceError, ShapeSpec,
-    StatusSource, Tensor, TensorSpec, Turn, VersionPolicy, WorkerId, WorkerLoad, WorkerStatus,
+    ContentDigest, DataType, Deadline, DeviceStatus, Dimension, DrainListener, EndpointStatus,
+    GatewayStatus, IndexEntry, InferRequest, InferResponse, InferenceService, LoadRequest,
+    ModelCatalog, ModelConfig, ModelMetadata, ModelName, ModelRepository, ModelSelector,
+    ModelStatistics, ModelStatus, ModelVersion, NamedTensor, NodeStatus, RequestId, Served,
+    ServiceError, ShapeSpec, StatusSource, Tensor, TensorSpec, Turn, VersionPolicy, WorkerId,
+    WorkerLoad, WorkerStatus,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -54,6 +55,9 @@ struct Script {
     answer: Answer,
     presence: Presence,
     incarnation: u64,
+    /// How long its answers to probes are on their way.
+    probe_delay: Duration,
+    listener: Option<DrainListener>,
     models: Vec<Arc<ModelMetadata>>,
     index: Vec<IndexEntry>,
     load_error: Option<ServiceError>,
@@ -97,6 +101,17 @@ impl FakeWorker {
 
     pub(crate) fn is(&self, presence: Presence) {
         self.script.lock().presence = presence;
+    }
+
+    /// Says beside its answers that it drains.
+    pub(crate) fn says_it_drains(&self) {
+        let listener = self.script.lock().listener.clone();
+        listener.expect("a gateway listens")();
+    }
+
+    /// What it answers to probes from now on arrives so much later.
+    pub(crate) fn answers_probes_after(&self, delay: Duration) {
+        self.script.lock().probe_delay = delay;
     }
 
     /// Nobody listens at its address: neither for requests nor for probes.
@@ -319,33 +334,46 @@ impl StatusSource for FakeWorker {
                 Presence::Silent => pending().await,
                 Presence::There | Presence::Draining => {}
             }
-            let script = self.script.lock();
-            let models = script.models.iter().cloned().map(|metadata| ModelStatus {
-                metadata,
-                device: DeviceStatus { provider: "Fake".into(), fallback_reason: None },
-                batches: BatchStatus::default(),
-            });
-            Ok(NodeStatus::Worker(Box::new(WorkerStatus {
-                id: self.id(),
-                incarnation: script.incarnation,
-                ready: matches!(presence, Presence::There),
-                uptime: Duration::ZERO,
-                requests: 0,
-                in_flight: 0,
-                errors: 0,
-                cache: CacheStatus::default(),
-                batches: BatchStatus::default(),
-                models: models.collect(),
-                backend: BackendStatus {
-                    name: "fake".into(),
-                    version: "1".into(),
-                    library: None,
-                    found_by: None,
-                },
-                loads: Vec::new(),
-                resident_memory_bytes: None,
-            })))
+            let status = self.node_status(presence);
+            let delay = self.script.lock().probe_delay;
+            tokio::time::sleep(delay).await;
+            Ok(status)
         })
+    }
+
+    fn on_draining(&self, listener: DrainListener) {
+        self.script.lock().listener = Some(listener);
+    }
+}
+
+impl FakeWorker {
+    fn node_status(&self, presence: Presence) -> NodeStatus {
+        let script = self.script.lock();
+        let models = script.models.iter().cloned().map(|metadata| ModelStatus {
+            metadata,
+            device: DeviceStatus { provider: "Fake".into(), fallback_reason: None },
+            batches: BatchStatus::default(),
+        });
+        NodeStatus::Worker(Box::new(WorkerStatus {
+            id: self.id(),
+            incarnation: script.incarnation,
+            ready: matches!(presence, Presence::There),
+            uptime: Duration::ZERO,
+            requests: 0,
+            in_flight: 0,
+            errors: 0,
+            cache: CacheStatus::default(),
+            batches: BatchStatus::default(),
+            models: models.collect(),
+            backend: BackendStatus {
+                name: "fake".into(),
+                version: "1".into(),
+                library: None,
+                found_by: None,
+            },
+            loads: Vec::new(),
+            resident_memory_bytes: None,
+        }))
     }
 }
 
@@ -389,6 +417,8 @@ impl Fleet {
                 answer: Answer::Echo,
                 presence: Presence::There,
                 incarnation: 1,
+                probe_delay: Duration::ZERO,
+                listener: None,
                 models: vec![model("m")],
                 index: Vec::new(),
                 load_error: None,

@@ -136,3 +136,54 @@ async fn a_worker_that_went_while_another_was_asked_is_not_asked() {
     assert_eq!(result.unwrap().served.worker, order[2]);
     assert_eq!(fleet.take_journal(), [order[0].clone(), order[2].clone()]);
 }
+
+/// Else what is sent until the next probe would go to a worker that has said what it wants.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_says_that_it_drains_gets_nothing_new_from_then_on() {
+    let fleet = Fleet::start(2).await;
+    let order = fleet.order_of(1.0).await;
+    let worker = fleet.worker(&order[0]);
+    let began = Instant::now();
+    worker.is(Presence::Draining);
+    worker.says_it_drains();
+    assert_eq!(fleet.served_by(1.0).await, order[1]);
+    assert_eq!(began.elapsed().as_millis(), 0, "no probe has told");
+    // It is asked why at once, and not a second later.
+    pass(SECOND / 5).await;
+    let drained = fleet.endpoint(&order[0]).await;
+    assert_eq!(drained.last_probe_error.as_deref(), Some("it is draining or not ready"));
+    worker.recovers();
+    pass(SECOND).await;
+    assert_eq!(fleet.served_by(1.0).await, order[0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_health_answer_that_was_on_its_way_does_not_undo_what_a_worker_has_said_since() {
+    let fleet = Fleet::start(2).await;
+    let order = fleet.order_of(1.0).await;
+    let worker = fleet.worker(&order[0]);
+    worker.answers_probes_after(SECOND / 2);
+    // Asked after a second, it was well then.
+    pass(SECOND + SECOND / 4).await;
+    worker.is(Presence::Draining);
+    worker.says_it_drains();
+    pass(SECOND / 2).await;
+    assert_eq!(fleet.served_by(1.0).await, order[1]);
+    pass(2 * SECOND).await;
+    assert_eq!(fleet.served_by(1.0).await, order[1]);
+    // One that was asked afterwards does.
+    worker.recovers();
+    pass(2 * SECOND).await;
+    assert_eq!(fleet.served_by(1.0).await, order[0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_another_worker_the_answer_tells_that_the_last_one_drains() {
+    let fleet = Fleet::start(1).await;
+    fleet.workers[0].says_it_drains();
+    let error = fleet.ask(1.0).await.unwrap_err();
+    assert_eq!(error.to_string(), "no worker can be asked (worker_1: it says that it drains)",);
+    // It is there and was mistaken, or has changed its mind: the next probe tells.
+    pass(SECOND).await;
+    fleet.ask(1.0).await.unwrap();
+}

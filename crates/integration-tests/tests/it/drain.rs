@@ -29,6 +29,27 @@ fn fault_32_a_worker_that_is_told_to_stop_under_load_fails_no_request() {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 }
 
+/// Long before it would be asked how it is, and before it refuses anybody.
+#[test]
+fn fault_32_a_worker_that_is_told_to_stop_tells_its_gateway_at_once() {
+    let cluster = cluster()
+        .models([models::named("int64_scale")])
+        .worker_setting("server.drain_delay=60s")
+        .gateway_setting("gateway.probe.interval=600s")
+        .start();
+    let client = cluster.client();
+    let load = Load::start(cluster.gateway().address(), 6, TRIPLE);
+    load.wait_for_more(200);
+    let told = Instant::now();
+    cluster.worker(2).terminate();
+    wait_until("the gateway knows", LONG, || client.stats()["workers"][1]["reachable"] == false);
+    let requests = client.stats()["workers"][1]["requests"].clone();
+    load.wait_for_more(100);
+    assert_eq!(client.stats()["workers"][1]["requests"], requests, "it is sent nothing new");
+    assert!(told.elapsed() < Duration::from_secs(30), "no probe has told");
+    load.finish().assert_none_failed();
+}
+
 #[test]
 fn fault_32_a_gateway_that_is_told_to_stop_answers_what_it_has_accepted() {
     let mut cluster = cluster().models([models::named("slow")]).start();

@@ -23,6 +23,10 @@ pub const EXPLAIN: HeaderName = HeaderName::from_static("x-inferring-explain");
 /// Of a request: a gateway asks what the worker expects of the next one. Of an answer: that.
 pub const LOAD: HeaderName = HeaderName::from_static("x-inferring-load");
 
+/// Of an answer to whoever asks for the [`LOAD`]: `1` where the worker takes no new requests from
+/// now on. `Connection: close` does not say so, which may concern that one connection.
+pub const DRAINING: HeaderName = HeaderName::from_static("x-inferring-draining");
+
 /// What a request's fields ask for: fields of the same name in the answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Asked {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{HEAD, Kind, MORE, PART_MAX, STREAMS_MAX};
+use super::{Ends, HEAD, Kind, MORE, PART_MAX, STREAMS_MAX, WHOLE_NODE};
 
 /// What the other side says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub enum Event {
     Goaway {
         /// Its stream.
         last: u32,
+        /// Whether that is so on every connection.
+        ends: Ends,
     },
 }
 
@@ -130,7 +132,11 @@ impl Inbox {
                     self.forget(stream);
                     return Ok(Some(Event::Cancel { stream }));
                 }
-                Kind::Goaway => return Ok(Some(Event::Goaway { last: stream })),
+                Kind::Goaway => {
+                    let is_node = flags & WHOLE_NODE != 0;
+                    let ends = if is_node { Ends::Node } else { Ends::Connection };
+                    return Ok(Some(Event::Goaway { last: stream, ends }));
+                }
                 Kind::Request | Kind::Answer => {
                     let event = match self.join(stream, payload, flags & MORE != 0)? {
                         None => continue,

@@ -11,7 +11,8 @@
 //! length: u32   bytes of the payload, at most PART_MAX
 //! stream: u32   which request it belongs to; they ascend in the order in which they begin
 //! kind:   u8    1 request, 2 answer, 3 cancel, 4 goaway
-//! flags:  u8    1: another part of the same message follows
+//! flags:  u8    1: another part of the same message follows; 2, with goaway: the worker takes no
+//!               new requests on any connection
 //! payload
 //! ```
 //!
@@ -52,6 +53,18 @@ const HEAD: usize = 10;
 
 /// Another part of the same message follows.
 const MORE: u8 = 1;
+
+/// The worker goes away, and not only the connection. Who does not know this flag passes over it.
+const WHOLE_NODE: u8 = 2;
+
+/// What comes to its end with a goaway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// This connection: it has become old.
+    Connection,
+    /// The node itself, as far as new requests are concerned: it drains.
+    Node,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {

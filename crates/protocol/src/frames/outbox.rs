@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::message::Head;
-use super::{Answer, HEAD, Kind, MORE, PART_MAX, Request};
+use super::{Answer, Ends, HEAD, Kind, MORE, PART_MAX, Request, WHOLE_NODE};
 use crate::rest::Chunks;
 
 /// What is still to be sent on a connection.
@@ -49,9 +49,13 @@ impl Outbox {
         frame(&mut self.ready, Kind::Cancel, stream, 0, 0);
     }
 
-    /// Says that no request will be answered after `last`.
-    pub fn goaway(&mut self, last: u32) {
-        frame(&mut self.ready, Kind::Goaway, last, 0, 0);
+    /// Says that no request will be answered after `last`, here or at all.
+    pub fn goaway(&mut self, last: u32, ends: Ends) {
+        let flags = match ends {
+            Ends::Connection => 0,
+            Ends::Node => WHOLE_NODE,
+        };
+        frame(&mut self.ready, Kind::Goaway, last, flags, 0);
     }
 
     /// Whether all has been sent.

@@ -100,9 +100,13 @@ fn what_is_cancelled_is_not_sent_any_further() {
     outbox.written(first.len());
     assert_eq!(inbox.event(), Ok(None));
     outbox.cancel(1);
-    outbox.goaway(ALL_STREAMS);
+    outbox.goaway(ALL_STREAMS, Ends::Connection);
+    outbox.goaway(7, Ends::Node);
     let events = carry(&mut outbox, &mut inbox, 1);
-    assert_eq!(events, [Event::Cancel { stream: 1 }, Event::Goaway { last: ALL_STREAMS }]);
+    let goaway = |last, ends| Event::Goaway { last, ends };
+    let farewells = [goaway(ALL_STREAMS, Ends::Connection), goaway(7, Ends::Node)];
+    assert_eq!(events[0], Event::Cancel { stream: 1 });
+    assert_eq!(events[1..], farewells);
 }
 
 #[test]

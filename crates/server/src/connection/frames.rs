@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::future::{AbortHandle, Aborted, FutureExt, abortable};
 use futures_util::stream::{FuturesUnordered, Stream};
 use inferring_protocol::frames::{
-    ALL_STREAMS, Event, FrameError, Inbox, Limits, Outbox, PREFACE, STREAMS_MAX,
+    ALL_STREAMS, Ends, Event, FrameError, Inbox, Limits, Outbox, PREFACE, STREAMS_MAX,
 };
 use inferring_types::{Blame, BoxFuture, ErrorKind, ServiceError};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -79,8 +79,8 @@ async fn converse(stream: &mut ClientStream, serving: &Serving) -> Ended {
     let age = Age::from_now(serving.config.connection_age_max);
     let leaving = async {
         tokio::select! {
-            () = told_to_leave(serving.stages.leaving.clone()) => {}
-            () = age.over() => {}
+            () = told_to_leave(serving.stages.leaving.clone()) => Ends::Node,
+            () = age.over() => Ends::Connection,
         }
     };
     let closing = told_to_close(serving.stages.closing.clone());
@@ -92,9 +92,9 @@ async fn converse(stream: &mut ClientStream, serving: &Serving) -> Ended {
         tokio::select! {
             biased;
             ended = std::future::poll_fn(|cx| conversation.poll(cx)) => return ended,
-            () = leaving.as_mut(), if !is_leaving => {
+            ends = leaving.as_mut(), if !is_leaving => {
                 is_leaving = true;
-                conversation.outbox.goaway(ALL_STREAMS);
+                conversation.outbox.goaway(ALL_STREAMS, ends);
             }
             () = closing.as_mut(), if !is_closing => {
                 is_closing = true;
@@ -126,6 +126,8 @@ struct Conversation<'a> {
     last: u32,
     /// Whether requests are still taken.
     is_open: bool,
+    /// Whether an answer came with the word that the node drains.
+    is_told: bool,
     /// Whether anything came or went since that was last asked.
     has_moved: bool,
 }
@@ -143,6 +145,7 @@ impl<'a> Conversation<'a> {
             handles: HashMap::new(),
             last: 0,
             is_open: true,
+            is_told: false,
             has_moved: false,
         }
     }
@@ -150,7 +153,7 @@ impl<'a> Conversation<'a> {
     /// Takes no more requests, and says so.
     fn close(&mut self) {
         self.is_open = false;
-        self.outbox.goaway(self.last);
+        self.outbox.goaway(self.last, Ends::Node);
     }
 
     /// Takes its turn; completes with the connection's end.
@@ -239,11 +242,18 @@ impl<'a> Conversation<'a> {
 
     /// Looks after all requests that can go on.
     fn poll_answers(&mut self, cx: &mut Context<'_>) {
+        let mut has_answered = false;
         while let Poll::Ready(Some(answered)) = Pin::new(&mut self.under_way).poll_next(cx) {
             let Some((stream, Reply { answer, body })) = answered else { continue };
             if self.handles.remove(&stream).is_some() {
                 self.outbox.answer(stream, &answer, body);
+                has_answered = true;
             }
+        }
+        // Whoever goes on asking a node that drains, by its operator's word, hears of it at once.
+        if has_answered && !self.is_told && !self.serving.node.is_ready(None) {
+            self.is_told = true;
+            self.outbox.goaway(ALL_STREAMS, Ends::Node);
         }
     }
 

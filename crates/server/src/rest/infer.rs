@@ -7,6 +7,7 @@ use http::header::CONTENT_ENCODING;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Incoming};
+use inferring_protocol::fields::DRAINING;
 use inferring_protocol::rest::v2::{Message, OutputForm};
 use inferring_protocol::rest::{Chunks, headers, plain, v2};
 use inferring_types::{
@@ -82,7 +83,11 @@ pub(super) async fn v2(
         account.insert_into(http.headers_mut());
         Ok(http)
     };
-    result.await.unwrap_or_else(|error| intake.refuse(&error))
+    let mut answer = result.await.unwrap_or_else(|error| intake.refuse(&error));
+    if intake.curiosity.is_a_gateways() && !node.is_ready(None) {
+        answer.headers_mut().insert(DRAINING, HeaderValue::from_static("1"));
+    }
+    answer
 }
 
 /// JSON of more bytes takes longer to read than other connections should wait.

@@ -1,5 +1,7 @@
 //! What an answer tells beside its content, to whom, and how long requests are waited for.
 
+use std::sync::atomic::Ordering;
+
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
 use inferring_protocol::grpc::inference::infer_parameter::ParameterChoice;
@@ -193,6 +195,21 @@ async fn a_worker_tells_a_gateway_its_load_and_a_gateway_tells_nobody() {
             assert_eq!(told.contains_key("server-timing"), expected.is_none());
             let (_, told) = ask(&running, way, value, &[]).await;
             assert_eq!(text(&told, "x-inferring-load"), None, "{way:?} {value}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_drains_tells_a_gateway_with_each_answer_and_nobody_else() {
+    let running = Running::start(ServerConfig::default());
+    let asks = [("x-inferring-load", "1")];
+    for (is_ready, expected) in [(true, None), (false, Some("1")), (true, None)] {
+        running.node.is_ready.store(is_ready, Ordering::SeqCst);
+        for value in [1.0, FULL] {
+            let (_, told) = ask(&running, Way::Binary, value, &asks).await;
+            assert_eq!(text(&told, "x-inferring-draining"), expected, "{value}");
+            let (_, told) = ask(&running, Way::Binary, value, &[]).await;
+            assert_eq!(text(&told, "x-inferring-draining"), None, "{value}");
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
 use inferring_protocol::frames::{
-    ALL_STREAMS, Answer, Event, Inbox, Limits, Outbox, PREFACE, Request, STREAMS_MAX,
+    ALL_STREAMS, Answer, Ends, Event, Inbox, Limits, Outbox, PREFACE, Request, STREAMS_MAX,
 };
 use inferring_protocol::rest::v2;
 use inferring_server::ServerConfig;
@@ -225,7 +226,7 @@ async fn a_client_that_breaks_the_rules_is_not_listened_to_any_further() {
         gateway.ask(1, "echo", &[HELD]);
     };
     let answers = |gateway: &mut Gateway| gateway.outbox.answer(1, &ok, Default::default());
-    let leaves = |gateway: &mut Gateway| gateway.outbox.goaway(ALL_STREAMS);
+    let leaves = |gateway: &mut Gateway| gateway.outbox.goaway(ALL_STREAMS, Ends::Node);
     let breaches: [&dyn Fn(&mut Gateway); 4] = [&too_many, &twice, &answers, &leaves];
     for breach in breaches {
         let mut gateway = Gateway::connect(running.address).await;
@@ -249,19 +250,46 @@ async fn a_server_that_stops_answers_what_it_has_taken_and_says_what_it_has_not(
     gateway.send().await;
     within_a_minute(running.node.until_in_flight(1)).await;
     running.stop();
+    let goaway = |last| Event::Goaway { last, ends: Ends::Node };
     // First that it wants no more, then where it ended.
-    assert_eq!(gateway.hear().await, Some(Event::Goaway { last: ALL_STREAMS }));
-    assert_eq!(gateway.hear().await, Some(Event::Goaway { last: 5 }));
+    assert_eq!(gateway.hear().await, Some(goaway(ALL_STREAMS)));
+    assert_eq!(gateway.hear().await, Some(goaway(5)));
     gateway.ask(6, "echo", &[1.0]);
     gateway.send().await;
     running.node.release();
     assert_eq!(gateway.echo().await, (5, vec![HELD]));
     assert_eq!(gateway.hear().await, None);
-    assert_eq!(idle.hear().await, Some(Event::Goaway { last: ALL_STREAMS }));
-    assert_eq!(idle.hear().await, Some(Event::Goaway { last: 0 }));
+    assert_eq!(idle.hear().await, Some(goaway(ALL_STREAMS)));
+    assert_eq!(idle.hear().await, Some(goaway(0)));
     assert_eq!(idle.hear().await, None);
     drop((gateway, idle));
     assert_eq!(running.stopped().await, 0);
+}
+
+/// Else a gateway would take each connection that has become old for a node that goes away.
+#[tokio::test]
+async fn a_connection_that_is_old_ends_without_a_word_about_the_node() {
+    let age = Duration::from_millis(200);
+    let running = Running::start(ServerConfig { connection_age_max: age, ..Default::default() });
+    let mut gateway = Gateway::connect(running.address).await;
+    let goaway = Event::Goaway { last: ALL_STREAMS, ends: Ends::Connection };
+    assert_eq!(gateway.hear().await, Some(goaway));
+}
+
+#[tokio::test]
+async fn a_node_that_drains_says_so_once_behind_an_answer() {
+    let running = running();
+    let mut gateway = Gateway::connect(running.address).await;
+    running.node.is_ready.store(false, Ordering::SeqCst);
+    for (stream, value) in [(1, 1.0), (2, FULL), (3, 3.0)] {
+        gateway.ask(stream, "echo", &[value]);
+        gateway.send().await;
+        assert_eq!(gateway.answer().await.0, stream);
+        if stream == 1 {
+            let goaway = Event::Goaway { last: ALL_STREAMS, ends: Ends::Node };
+            assert_eq!(gateway.hear().await, Some(goaway));
+        }
+    }
 }
 
 #[tokio::test]
