@@ -21,6 +21,8 @@ pub(crate) struct State<M> {
     outbox: Outbox,
     waiting: HashMap<u32, Waiting<M>>,
     last: u32,
+    /// The request that was sent when nothing was under way, until anything comes back.
+    first_of_burst: Option<u32>,
     /// Whether no more requests are taken.
     is_closed: bool,
     driver: Option<Waker>,
@@ -38,6 +40,7 @@ impl<M> Default for Calls<M> {
             outbox: Outbox::default(),
             waiting: HashMap::new(),
             last: 0,
+            first_of_burst: None,
             is_closed: false,
             driver: None,
         }))
@@ -57,6 +60,9 @@ impl<M> Calls<M> {
             return None;
         };
         state.last = stream;
+        if state.waiting.is_empty() {
+            state.first_of_burst = Some(stream);
+        }
         state.outbox.request(stream, request, body);
         state.waiting.insert(stream, Waiting::Still(None));
         state.wake_driver();
@@ -94,6 +100,16 @@ impl<M> State<M> {
         }
         self.driver = Some(cx.waker().clone());
         Poll::Pending
+    }
+
+    /// Something has come back.
+    pub(crate) fn heard(&mut self) {
+        self.first_of_burst = None;
+    }
+
+    /// The request that was sent when nothing was under way, if nothing has come back since.
+    pub(crate) fn first_of_burst(&self) -> Option<u32> {
+        self.first_of_burst
     }
 
     /// Hands out what became of a request, if anybody waits for it.

@@ -6,7 +6,10 @@
 //! always free.
 //!
 //! What a request says is at the worker as soon as the frame is, so a channel that breaks leaves
-//! its requests as a connection of HTTP/1.1 does that breaks: sent, and perhaps executed.
+//! its requests sent, and perhaps executed: it has lost a worker, or that is for others to find out.
+//! One of them may be better off. A worker may close a channel on which nothing happens at the very
+//! moment at which a request is put on it, and so the first one that follows an idle time and is not
+//! answered by a single byte is told apart ([`Progress::Raced`]).
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -126,10 +129,17 @@ impl Driver {
     async fn run(mut self) -> Ended {
         let ended = std::future::poll_fn(|cx| self.poll(cx)).await;
         let Self { inbox, calls, .. } = self;
-        calls.lock().fail_after(0, |stream| match inbox.has_begun(stream) {
-            true => broken(Progress::Answering),
-            false => broken(Progress::Sent),
+        let mut calls = calls.lock();
+        let is_closed = matches!(ended, Ended::Closed | Ended::Failed(_));
+        let raced = calls.first_of_burst().filter(|_| is_closed);
+        calls.fail_after(0, |stream| {
+            broken(match inbox.has_begun(stream) {
+                true => Progress::Answering,
+                false if raced == Some(stream) => Progress::Raced,
+                false => Progress::Sent,
+            })
         });
+        drop(calls);
         ended
     }
 
@@ -167,6 +177,7 @@ impl Driver {
 
     fn take_events(&mut self) -> Result<(), Ended> {
         let mut calls = self.calls.lock();
+        calls.heard();
         while let Some(event) = self.inbox.event()? {
             match event {
                 Event::Answer { stream, message } => calls.settle(stream, Ok(message)),

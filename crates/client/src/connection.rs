@@ -41,11 +41,14 @@ pub(crate) struct Unanswered {
     pub(crate) progress: Progress,
 }
 
-/// How far a request came that was not answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How far a request came that was not answered, the farthest last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Progress {
     /// Nothing of it was sent, or the worker has said that it did not look at it.
     Unsent,
+    /// It was sent first on a channel on which nothing was under way, and nothing came back: the
+    /// worker may have closed that while it was idle, and never have seen the request.
+    Raced,
     /// The worker may have it, and may have executed it.
     Sent,
     /// The worker has begun to answer.

@@ -88,16 +88,22 @@ impl RemoteWorker {
         let repeats = if request.sequence.is_some() { Repeats::Never } else { Repeats::Once };
         let infer = self.infer_path(request.selector())?;
         let message = v2::encode_request(&request);
+        let mut before = Progress::Unsent;
         if repeats == Repeats::Once
             && let Some(asked) = self.ask_in_frames(&request, &message)
         {
             match asked.await {
                 Ok(answer) => return answer_in_frame(answer, request),
-                Err(unanswered) if unanswered.progress == Progress::Answering => {
-                    return Err(self.unanswered(unanswered, repeats));
-                }
                 // As where a connection closes under a request: it is sent again, once.
-                Err(_) => {}
+                Err(Unanswered {
+                    progress: progress @ (Progress::Unsent | Progress::Raced),
+                    ..
+                }) => {
+                    before = progress;
+                }
+                // A worker that is lost with all that it was busy with is not asked again: whoever
+                // asked knows how many such requests there are, and who else could take them.
+                Err(unanswered) => return Err(self.unanswered(unanswered, repeats)),
             }
         }
         let http = || {
@@ -119,7 +125,7 @@ impl RemoteWorker {
             }
             http
         };
-        let response = self.exchange(http, repeats).await?;
+        let response = self.exchange_after(before, http, repeats).await?;
         if response.headers().contains_key(DRAINING) {
             self.channels.draining.tell();
         }
@@ -208,29 +214,47 @@ impl RemoteWorker {
     ///
     /// A worker may close an idle connection at the very moment a request is sent on it. That is
     /// no failure of the worker: the request is sent again, once, on a new connection, where
-    /// `repeats` allows it or the worker cannot have seen it.
+    /// `repeats` allows it or the worker cannot have seen it. If there is none to be had, the worker
+    /// is lost, and may have executed the request: it does not count as one that was not sent.
     pub(crate) async fn exchange(
         &self,
         request: impl Fn() -> Request<Chunks>,
         repeats: Repeats,
     ) -> Result<Response<Bytes>, ServiceError> {
-        while let Some(mut connection) = self.pool.take(now()) {
+        self.exchange_after(Progress::Unsent, request, repeats).await
+    }
+
+    /// The same of a request that has come so far `before`, on a connection that broke.
+    async fn exchange_after(
+        &self,
+        before: Progress,
+        request: impl Fn() -> Request<Chunks>,
+        repeats: Repeats,
+    ) -> Result<Response<Bytes>, ServiceError> {
+        let mut before = before;
+        while before == Progress::Unsent
+            && let Some(mut connection) = self.pool.take(now())
+        {
             if !connection.is_usable().await {
                 continue;
             }
             match self.exchange_on(connection, request()).await {
                 Err(Unanswered { progress: Progress::Unsent, .. }) => break,
                 Err(Unanswered { progress: Progress::Sent, .. }) if repeats == Repeats::Once => {
-                    break;
+                    before = Progress::Sent;
                 }
                 outcome => return outcome.map_err(|error| self.unanswered(error, repeats)),
             }
         }
-        let connection = self.connect().await.map_err(|error| {
-            self.unanswered(Unanswered { error, progress: Progress::Unsent }, repeats)
-        })?;
-        let outcome = self.exchange_on(connection, request()).await;
-        outcome.map_err(|error| self.unanswered(error, repeats))
+        let again = async {
+            let unsent = |error| Unanswered { error, progress: Progress::Unsent };
+            let connection = self.connect().await.map_err(unsent)?;
+            self.exchange_on(connection, request()).await
+        };
+        again.await.map_err(|Unanswered { error, progress }| {
+            let progress = progress.max(before);
+            self.unanswered(Unanswered { error, progress }, repeats)
+        })
     }
 
     async fn connect(&self) -> Result<Connection, ConnectionError> {
@@ -275,6 +299,10 @@ impl RemoteWorker {
     /// known to have been executed is not executed again.
     fn unanswered(&self, unanswered: Unanswered, repeats: Repeats) -> ServiceError {
         let Unanswered { error, progress } = unanswered;
+        let known = |error: ServiceError| match progress {
+            Progress::Unsent => error.unsent(),
+            Progress::Raced | Progress::Sent | Progress::Answering => error,
+        };
         match error {
             ConnectionError::TooLarge { limit } => {
                 // The worker is well, and another one would answer as much.
@@ -285,11 +313,11 @@ impl RemoteWorker {
             ConnectionError::Exhausted(_) => {
                 // Another worker may be asked over a connection that there is.
                 let message = "there is no room for another connection to a worker";
-                return ServiceError::overloaded(message).unsent().caused_by(error);
+                return known(ServiceError::overloaded(message)).caused_by(error);
             }
             ConnectionError::AllInUse { .. } => {
                 let message = format!("too many requests wait for the worker at {}", self.address);
-                return ServiceError::overloaded(message).unsent().caused_by(error);
+                return known(ServiceError::overloaded(message)).caused_by(error);
             }
             _ => {}
         }
@@ -298,8 +326,10 @@ impl RemoteWorker {
         let unreachable = ServiceError::new(kind, blame, message).caused_by(error);
         match (repeats, progress) {
             (_, Progress::Unsent) => unreachable.retryable().unsent(),
-            (Repeats::Once, Progress::Sent) => unreachable.retryable(),
-            (Repeats::Never, Progress::Sent) | (_, Progress::Answering) => unreachable,
+            (Repeats::Once, Progress::Raced | Progress::Sent) => unreachable.retryable(),
+            (Repeats::Never, Progress::Raced | Progress::Sent) | (_, Progress::Answering) => {
+                unreachable
+            }
         }
     }
 }

@@ -84,6 +84,7 @@ fn drive(calls: Arc<Calls<Answer>>, turns: usize) -> JoinHandle<()> {
                     let length = state.outbox().unsent().len();
                     state.outbox().written(length);
                 }
+                state.heard();
                 // No model asks for more; those nobody waits for are passed over.
                 (1..=2).for_each(|stream| state.settle(stream, Ok(stream)));
             }
@@ -130,5 +131,7 @@ fn who_asks_of_a_connection_that_breaks_is_answered_refused_or_told() {
         }
         assert_eq!(block_on(first), Ok(1));
         driver.join().expect("it does not panic");
+        // The first one was answered, and the second was none: something was under way.
+        assert_eq!(calls.lock().first_of_burst(), None);
     });
 }

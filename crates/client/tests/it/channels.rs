@@ -46,6 +46,7 @@ enum Manner {
 struct Worker {
     client: Arc<RemoteWorker>,
     seen: Arc<Seen>,
+    listening: tokio::task::JoinHandle<()>,
 }
 
 #[derive(Default)]
@@ -88,7 +89,7 @@ impl Worker {
         let address: SocketAddr = listener.local_addr().unwrap();
         let seen = Arc::<Seen>::default();
         let seen_there = seen.clone();
-        tokio::spawn(async move {
+        let listening = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 tokio::spawn(converse(stream, manner.clone(), seen_there.clone(), says));
@@ -96,7 +97,12 @@ impl Worker {
         });
         let client = Arc::new(client_of(address, config));
         client.status().await.unwrap();
-        Self { client, seen }
+        Self { client, seen, listening }
+    }
+
+    /// Connections that there are go on.
+    fn listens_no_more(&self) {
+        self.listening.abort();
     }
 
     /// The first request takes the way that there is, and sees to it that there is a shorter one.
@@ -270,14 +276,59 @@ async fn who_waits_no_longer_cancels_its_request_and_no_other() {
     kept.abort();
 }
 
+/// The worker is lost with them, as far as anybody can tell. Whether they are asked again, and of
+/// whom, is for those to decide who know how many there are.
 #[tokio::test]
-async fn requests_on_a_channel_that_breaks_are_sent_again_and_answered() {
+async fn what_was_under_way_on_a_channel_that_breaks_is_not_sent_again_here() {
     let worker = Worker::start(Manner::ClosesAt(30)).await;
     worker.open_channel().await;
+    let kept = tokio::spawn({
+        let client = worker.client.clone();
+        async move { client.infer(request()).await }
+    });
+    let kept_at = worker.seen.counts().1 + 1;
+    worker.seen.until(|seen| seen.counts().1 == kept_at).await;
     let before = worker.seen.counts();
-    let answers = join_all((0..40).map(|_| worker.client.infer(request()))).await;
-    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
-    assert!(worker.seen.counts().2 > before.2, "some went over HTTP");
+    let mut errors = 0;
+    for answer in join_all((0..40).map(|_| worker.client.infer(request()))).await {
+        let error = answer.unwrap_err();
+        let verdict = (error.kind(), error.blame(), error.is_retryable(), error.is_unsent());
+        let expected = (ErrorKind::Unavailable, Blame::WorkerUnreachable, true, false);
+        assert_eq!(verdict, expected, "{}", error.chain());
+        errors += 1;
+    }
+    // The first one alone may have met the end of an idle connection, for all that was heard.
+    kept.await.unwrap().unwrap();
+    assert_eq!((errors, worker.seen.counts().2), (40, before.2 + 1));
+}
+
+#[tokio::test]
+async fn fault_43_a_request_on_an_idle_channel_that_closes_under_it_is_sent_again() {
+    let worker = Worker::start(Manner::ClosesAt(1)).await;
+    for count in 1..=5 {
+        // Each finds the way that there is, and the next channel is opened meanwhile.
+        while worker.seen.counts().1 < count {
+            worker.client.infer(request()).await.unwrap();
+        }
+    }
+}
+
+/// Nothing shows that the worker had not seen it, so it is no request that cost nobody anything.
+#[tokio::test]
+async fn what_a_lost_worker_was_sent_is_not_said_to_be_unsent() {
+    let worker = Worker::start(Manner::ClosesAt(1)).await;
+    worker.client.infer(request()).await.unwrap();
+    worker.seen.until(|seen| seen.counts().0 == 1).await;
+    worker.listens_no_more();
+    let error = loop {
+        match worker.client.infer(request()).await {
+            Ok(_) => tokio::task::yield_now().await,
+            Err(error) => break error,
+        }
+    };
+    let verdict = (error.blame(), error.is_retryable(), error.is_unsent());
+    assert_eq!(verdict, (Blame::WorkerUnreachable, true, false), "{}", error.chain());
+    assert_eq!(worker.seen.counts().1, 1, "it was read");
 }
 
 #[tokio::test]

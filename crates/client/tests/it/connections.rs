@@ -74,11 +74,30 @@ async fn fault_43_a_step_of_a_sequence_is_sent_again_only_where_the_worker_canno
     assert_eq!(worker.connections(), [1, 2, 3]);
 
     // Nor was anything sent where nobody listens.
-    let mut gone = FakeWorker::start(ClientConfig::default()).await;
+    let gone = FakeWorker::start(ClientConfig::default()).await;
     gone.dies().await;
     let error = gone.client.infer(request()).await.unwrap_err();
     assert_unreachable(&error);
     assert!(error.is_unsent());
+}
+
+/// A worker that was killed with many of them on kept connections would else have all of them asked
+/// elsewhere at once, as if it had cost nobody anything.
+#[tokio::test]
+async fn what_was_sent_to_a_worker_that_is_gone_then_is_not_said_to_be_unsent() {
+    let worker = FakeWorker::start(ClientConfig::default()).await;
+    worker.replies([Reply::CloseAfter(Duration::from_secs(60))]);
+    let dying = async {
+        while worker.seen().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        worker.dies().await;
+    };
+    let (answer, ()) = tokio::join!(worker.client.infer(request()), dying);
+    let error = answer.unwrap_err();
+    assert_unreachable(&error);
+    assert!(!error.is_unsent());
+    assert_eq!(worker.connections(), [1]);
 }
 
 #[tokio::test]
