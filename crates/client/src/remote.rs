@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
-use inferring_protocol::fields::{DRAINING, LOAD, load};
+use inferring_protocol::fields::{DRAINING, ELSEWHERE, LOAD, load};
 use inferring_protocol::frames;
 use inferring_protocol::rest::documents::{ErrorDocument, WorkerHealth};
 use inferring_protocol::rest::{Chunks, headers, v2};
@@ -450,7 +450,10 @@ pub(crate) fn error_of(response: &Response<Bytes>) -> ServiceError {
         |document| document.error,
     );
     let retry_after = headers::retry_after(response.headers());
-    let error = error_from_http(response.status(), message, retry_after);
+    let mut error = error_from_http(response.status(), message, retry_after);
+    if response.headers().contains_key(ELSEWHERE) {
+        error = error.retryable();
+    }
     match load_in(response) {
         Some(load) => error.with_load(load),
         None => error,

@@ -34,7 +34,7 @@ fn judge(endpoints: &[Arc<Endpoint>], config: &EjectionConfig, now: Instant) {
     let fleet: Vec<_> = endpoints
         .iter()
         .map(|endpoint| (endpoint, endpoint.standing(now)))
-        .filter(|(_, standing)| *standing != Standing::Draining)
+        .filter(|(_, standing)| !standing.is_draining())
         .collect();
     // Nobody else holds two of these at once.
     let mut ejections: Vec<_> =
@@ -70,7 +70,7 @@ fn judge(endpoints: &[Arc<Endpoint>], config: &EjectionConfig, now: Instant) {
 /// asked; see [`ejection::panics`].
 pub(crate) fn panics(standings: impl Iterator<Item = Standing>, threshold: f64) -> bool {
     let (mut healthy, mut of) = (0, 0);
-    for standing in standings.filter(|standing| *standing != Standing::Draining) {
+    for standing in standings.filter(|standing| !standing.is_draining()) {
         of += 1;
         healthy += usize::from(standing.is_healthy());
     }

@@ -195,15 +195,13 @@ impl Endpoint {
 
     /// Whether it may be asked at `now`, or what speaks against it.
     pub(crate) fn standing(&self, now: Instant) -> Standing {
-        if self.is_draining() {
-            return Standing::Draining;
-        }
         let standing =
             Standing::of(&self.health.lock(), &self.silence, &self.ejector, &self.breaker, now);
         match standing {
-            // It is there, and says so.
+            _ if self.is_draining() => standing.drained(),
+            // It is not there any more to say so.
             Standing::Absent => standing,
-            _ if self.departure.is_told() => Standing::Draining,
+            _ if self.departure.is_told() => standing.drained(),
             _ => standing,
         }
     }

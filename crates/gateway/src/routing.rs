@@ -10,9 +10,10 @@
 //! Before all that, a request goes along with an equal one that is under way and not answered yet
 //! (`policy::flights`), if it could be given to that one's worker at all.
 //!
-//! A step of a sequence goes to the first worker that is there, however much that has to do: its
-//! state is nowhere else.
+//! A step of a sequence goes where its state is, see [`sequence`].
 
+mod homes;
+mod sequence;
 mod stay;
 
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use inferring_policy::{HotKeys, HotKeysConfig, LoadLedger, LoadSlot, Permit, Slo
 use inferring_types::{Allotment, InferRequest, RouteReason, RoutingKey, WorkerLoad};
 use smallvec::SmallVec;
 
+use self::homes::{Homes, Limits};
+pub(crate) use self::sequence::Unplaced;
 pub(crate) use self::stay::Stay;
 use crate::clock;
 use crate::config::GatewayConfig;
@@ -33,12 +36,13 @@ use crate::endpoint::Endpoint;
 use crate::membership::Membership;
 use crate::standing::Standing;
 
-/// What routing goes by beside the request and the workers: how the load lies, which keys are hot
-/// and which are under way. It outlives changes of membership.
+/// What routing goes by beside the request and the workers: how the load lies, which keys are hot,
+/// which are under way and where sequences live. It outlives changes of membership.
 pub(crate) struct Router {
     ledger: LoadLedger,
     flights: Flights,
     hot_keys: HotKeys,
+    homes: Homes,
     slow_start: SlowStart,
     report_age_max: Duration,
     panic_threshold: f64,
@@ -55,6 +59,7 @@ impl Router {
                 replicas_max: config.hot_keys.replicas_max,
                 factor,
             }),
+            homes: Homes::new(Limits::DEFAULT, clock::now()),
             slow_start: config.slow_start.policy(),
             report_age_max: config.load.report_age_max,
             panic_threshold: config.ejection.panic_threshold,
@@ -201,10 +206,9 @@ impl<'a> Route<'a> {
     /// with.
     fn turn(&self, now: Instant) -> Option<Turn<'a>> {
         let flights = &self.router.flights;
-        match self.request.sequence {
-            Some(_) => None,
-            None if self.tried.is_empty() => flights.first_turn(self.key, now),
-            None => Some(flights.another_turn(self.key)),
+        match self.tried.is_empty() {
+            true => flights.first_turn(self.key, now),
+            false => Some(flights.another_turn(self.key)),
         }
     }
 
@@ -264,8 +268,8 @@ impl<'a> Route<'a> {
                 !self.tried.contains(place) && endpoint.serves(self.request.selector())
             })
         };
-        others().any(|(_, endpoint)| self.may_be_asked(endpoint.standing(now), false))
-            || others().any(|(_, endpoint)| self.may_be_asked(endpoint.standing(now), true))
+        others().any(|(_, endpoint)| endpoint.standing(now).may_be_asked())
+            || others().any(|(_, endpoint)| endpoint.standing(now).may_be_asked_in_panic())
                 && self.router.panics(&self.standings(now))
     }
 
@@ -278,13 +282,13 @@ impl<'a> Route<'a> {
         self.membership.endpoints().iter().map(|endpoint| known(endpoint)).collect()
     }
 
-    fn may_be_asked(&self, standing: Standing, panics: bool) -> bool {
-        standing.may_be_asked()
-            || panics && standing.may_be_asked_in_panic()
-            // Its state is nowhere else: slow is better than lost. Where it starts, too, for its
-            // next steps must find it when the worker is asked again.
-            || self.request.sequence.is_some()
-                && matches!(standing, Standing::Ejected | Standing::Suspected)
+    /// Whether a worker is asked that stands so.
+    fn may_be_asked(&self, standing: Standing) -> bool {
+        match &self.request.sequence {
+            None => standing.may_be_asked(),
+            Some(step) if step.start => standing.takes_new_sequences(),
+            Some(_) => standing.takes_steps(),
+        }
     }
 
     /// Who could take the request.
@@ -297,7 +301,10 @@ impl<'a> Route<'a> {
         let remaining = self.request.deadline.at().saturating_duration_since(now);
         for (place, endpoint) in self.membership.endpoints().iter().enumerate() {
             let is_candidate = |known: &Known| {
-                self.may_be_asked(known.standing, panics) && !self.tried.contains(&place)
+                let standing = known.standing;
+                let may_be_asked =
+                    standing.may_be_asked() || panics && standing.may_be_asked_in_panic();
+                may_be_asked && !self.tried.contains(&place)
             };
             let Some(Known { report, .. }) = standings[place].filter(is_candidate) else {
                 field.push(None);
@@ -316,7 +323,7 @@ impl<'a> Route<'a> {
             }));
         }
         // Where nobody could answer in time by their reports, these may yet be wrong.
-        if self.request.sequence.is_none() && late.len() < field.iter().flatten().count() {
+        if late.len() < field.iter().flatten().count() {
             late.iter().for_each(|&place| field[place] = None);
         }
         for (candidate, endpoint) in field.iter_mut().zip(self.membership.endpoints()) {
@@ -333,7 +340,7 @@ impl<'a> Route<'a> {
     /// Over how many workers the request's key is spread. It is counted at its first try only: who
     /// is asked again is not asked for more often.
     fn spread(&self, field: &Field<'_>, now: Instant) -> Spread {
-        if self.request.sequence.is_some() || !self.tried.is_empty() {
+        if !self.tried.is_empty() {
             return Spread::NONE;
         }
         let workers = field.iter().flatten().count();
@@ -341,12 +348,7 @@ impl<'a> Route<'a> {
     }
 
     fn take(&self, field: &Field<'a>, spread: Spread) -> Option<(usize, Because, LoadSlot<'a>)> {
-        let mut order = self.membership.order_of(self.key);
-        if self.request.sequence.is_some() {
-            let place = order.find(|&place| field[place].is_some())?;
-            let load = field[place].as_ref()?.load;
-            return Some((place, Because::First, self.router.ledger.enter(load)));
-        }
+        let order = self.membership.order_of(self.key);
         let reserved = self.router.ledger.reserve(field, order, spread)?;
         Some((reserved.place, reserved.because, reserved.slot))
     }
@@ -357,7 +359,7 @@ impl<'a> Route<'a> {
         if !self.tried.is_empty() {
             return RouteReason::Retry;
         }
-        let is_asked = |known: Known| self.may_be_asked(known.standing, false);
+        let is_asked = |known: Known| self.may_be_asked(known.standing);
         if !standings[place].is_some_and(is_asked) {
             return RouteReason::Panic;
         }
@@ -385,7 +387,7 @@ fn permit(endpoint: &Endpoint, panics: bool, now: Instant) -> Option<Permit<'_>>
 /// What a worker that is not asked is said to be.
 fn obstacle(standing: Standing) -> RouteReason {
     match standing {
-        Standing::Absent | Standing::Unwell | Standing::Draining | Standing::Suspected => {
+        Standing::Absent | Standing::Unwell | Standing::Draining { .. } | Standing::Suspected => {
             RouteReason::Unreachable
         }
         Standing::Ejected => RouteReason::Ejected,

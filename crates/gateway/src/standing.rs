@@ -27,7 +27,10 @@ pub(crate) enum Standing {
     /// Nobody is there, or nobody was heard of yet.
     Absent,
     /// It gets no new requests: an operator, a list or it itself says so.
-    Draining,
+    Draining {
+        /// Whether it is there, and takes steps of the sequences that it has.
+        is_there: bool,
+    },
 }
 
 impl Standing {
@@ -41,13 +44,34 @@ impl Standing {
         matches!(self, Self::Well | Self::Recovering)
     }
 
+    /// Whether a sequence may begin there. Slow is better than elsewhere: its next steps must find
+    /// it.
+    pub(crate) fn takes_new_sequences(self) -> bool {
+        self.may_be_asked() || matches!(self, Self::Ejected | Self::Suspected)
+    }
+
+    /// Whether a sequence goes on there whose state it has, which is nowhere else.
+    pub(crate) fn takes_steps(self) -> bool {
+        self.takes_new_sequences() || self == Self::Draining { is_there: true }
+    }
+
+    /// Whether it gets no new requests.
+    pub(crate) fn is_draining(self) -> bool {
+        matches!(self, Self::Draining { .. })
+    }
+
+    /// The same of one that drains besides.
+    pub(crate) fn drained(self) -> Self {
+        Self::Draining { is_there: !matches!(self, Self::Absent | Self::Unwell) }
+    }
+
     /// Whether it may be asked when most workers are not well.
     ///
     /// Panic sets aside judgements about how well a worker does. That nobody is there is no
     /// judgement: a request sent there would only be lost, and a probe finds out each second
     /// whether it is still so.
     pub(crate) fn may_be_asked_in_panic(self) -> bool {
-        !matches!(self, Self::Absent | Self::Draining)
+        !matches!(self, Self::Absent | Self::Draining { .. })
     }
 
     /// Of what its probes, its silence, its ejections and its breaker say.
@@ -60,7 +84,7 @@ impl Standing {
     ) -> Self {
         match health.loss() {
             None if health.is_reachable() => {}
-            Some(Loss::Declined) => return Self::Draining,
+            Some(Loss::Declined) => return Self::Draining { is_there: true },
             Some(Loss::Unwell) => return Self::Unwell,
             None | Some(Loss::Gone | Loss::Silent) => return Self::Absent,
         }

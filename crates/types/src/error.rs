@@ -182,7 +182,8 @@ impl ServiceError {
         self.blame
     }
 
-    /// Whether another worker may do better.
+    /// Whether another worker may do better. Of a client's mistake: it is none where another worker
+    /// knows what this one does not, such as the state of a sequence.
     pub fn is_retryable(&self) -> bool {
         self.retryable
     }

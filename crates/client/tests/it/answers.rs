@@ -60,6 +60,18 @@ async fn the_time_to_wait_before_another_try_is_kept() {
 }
 
 #[tokio::test]
+async fn what_another_worker_may_know_is_no_mistake_of_the_clients_yet() {
+    let worker = FakeWorker::start(ClientConfig::default()).await;
+    for (fields, expected) in [("x-inferring-elsewhere: 1\r\n", true), ("", false)] {
+        let refusal = response("400 Bad Request", fields, b"{\"error\":\"who?\"}");
+        worker.replies([Reply::Bytes(refusal)]);
+        let error = worker.client.infer(request()).await.unwrap_err();
+        let verdict = (error.kind(), error.blame(), error.is_retryable());
+        assert_eq!(verdict, (ErrorKind::InvalidArgument, Blame::Client, expected));
+    }
+}
+
+#[tokio::test]
 async fn what_a_worker_tells_of_its_queue_is_asked_for_and_kept() {
     let worker = FakeWorker::start(ClientConfig::default()).await;
     let (fields, body) = good_body().await;

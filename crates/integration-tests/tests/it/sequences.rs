@@ -214,6 +214,56 @@ fn a_lost_worker_loses_its_sequences_and_nobody_is_answered_without_the_state() 
     }
 }
 
+/// Neither a worker that is told to stop, nor its return, nor the restart of the gateway costs a
+/// sequence that could go on.
+#[test]
+fn fault_32_sequences_go_on_where_they_are_while_their_worker_drains_and_others_come_back() {
+    const SEQUENCES: usize = 12;
+    let folders = folders();
+    let mut cluster = three(&folders).worker_setting("server.drain_delay=600s").start();
+    let client = cluster.client();
+    let helper = cluster.worker(2).client();
+    // All workers have some.
+    let begin = |client: &Client, who: usize, prefix: &str| {
+        let (id, mut keeper) = (json!(format!("{prefix} {who}")), Keeper::new(&helper));
+        let step = step(&id, true, false, words(who, 0));
+        let (output, node) = heard(&client.post_json(PATH, &step));
+        assert_eq!(output, keeper.says(words(who, 0)));
+        (id, keeper, node)
+    };
+    let go_on = |client: &Client, begun: &mut [(Value, Keeper, String)], n: usize| {
+        for (who, (id, keeper, node)) in begun.iter_mut().enumerate() {
+            let (output, by) =
+                heard(&client.post_json(PATH, &step(id, false, false, words(who, n))));
+            assert_eq!((output, &by), (keeper.says(words(who, n)), &*node), "{who}, step {n}");
+        }
+    };
+    let mut before: Vec<_> = (0..SEQUENCES).map(|who| begin(&client, who, "before")).collect();
+    assert!(before.iter().any(|(_, _, node)| node == "worker_1"));
+    cluster.worker(1).terminate();
+    cluster.wait_until_reachable(2);
+    go_on(&client, &mut before, 1);
+    let mut during: Vec<_> = (0..SEQUENCES).map(|who| begin(&client, who, "during")).collect();
+    assert!(during.iter().all(|(_, _, node)| node != "worker_1"));
+    cluster.worker_mut(1).kill();
+    cluster.spawn_worker(1);
+    cluster.wait_until_reachable(3);
+    go_on(&client, &mut during, 1);
+    // A gateway that has seen none of it asks for where they are.
+    cluster.gateway_mut().kill();
+    cluster.start_gateway();
+    cluster.wait_until_reachable(3);
+    let client = cluster.client();
+    go_on(&client, &mut during, 2);
+    go_on(&client, &mut during, 3);
+    // What was at the worker is gone with it, and its client is told.
+    for (id, _, _) in before.iter().filter(|(_, _, node)| node == "worker_1") {
+        let (status, message) =
+            refused(&client.post_json(PATH, &step(id, false, false, words(0, 2))));
+        assert!(status == 400 && message.contains("knows no sequence"), "{status} {message}");
+    }
+}
+
 /// Requests without a sequence stay what they were, while others step on.
 #[test]
 fn answers_outside_of_sequences_are_still_kept() {

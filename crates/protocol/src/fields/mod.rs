@@ -27,6 +27,10 @@ pub const LOAD: HeaderName = HeaderName::from_static("x-inferring-load");
 /// now on. `Connection: close` does not say so, which may concern that one connection.
 pub const DRAINING: HeaderName = HeaderName::from_static("x-inferring-draining");
 
+/// Of a refusal to whoever asks for the [`LOAD`]: `1` where nothing was executed and another worker
+/// may know what this one does not, such as the state of a sequence.
+pub const ELSEWHERE: HeaderName = HeaderName::from_static("x-inferring-elsewhere");
+
 /// What a request's fields ask for: fields of the same name in the answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Asked {

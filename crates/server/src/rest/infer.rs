@@ -7,12 +7,12 @@ use http::header::CONTENT_ENCODING;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Incoming};
-use inferring_protocol::fields::DRAINING;
+use inferring_protocol::fields::{DRAINING, ELSEWHERE};
 use inferring_protocol::rest::v2::{Message, OutputForm};
 use inferring_protocol::rest::{Chunks, headers, plain, v2};
 use inferring_types::{
-    Announced, Deadline, InferRequest, InferResponse, ModelMetadata, ModelSelector, NamedTensor,
-    RequestId, Reservation, ServiceError, TensorName,
+    Announced, Blame, Deadline, InferRequest, InferResponse, ModelMetadata, ModelSelector,
+    NamedTensor, RequestId, Reservation, ServiceError, TensorName,
 };
 
 use super::body::receive;
@@ -244,6 +244,10 @@ impl<'a> Intake<'a> {
     fn refuse(&self, error: &ServiceError) -> Response<Chunks> {
         let mut response = error_response(error, self.id.as_ref());
         self.curiosity.account_of_error(error).insert_into(response.headers_mut());
+        let is_the_clients = error.blame() == Blame::Client;
+        if is_the_clients && error.is_retryable() && self.curiosity.is_a_gateways() {
+            response.headers_mut().insert(ELSEWHERE, HeaderValue::from_static("1"));
+        }
         response
     }
 

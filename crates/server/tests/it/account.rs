@@ -9,7 +9,7 @@ use inferring_server::ServerConfig;
 use tonic::body::Body;
 
 use crate::fixture::{Connection, Running, echo, within_a_minute};
-use crate::node::{FULL, HELD, LOST, ROUTED};
+use crate::node::{FULL, HELD, LOST, ROUTED, STRANGE};
 
 const PLAIN: &str = "infer";
 const V2: &str = "v2/models/echo/infer";
@@ -211,6 +211,20 @@ async fn a_node_that_drains_tells_a_gateway_with_each_answer_and_nobody_else() {
             let (_, told) = ask(&running, Way::Binary, value, &[]).await;
             assert_eq!(text(&told, "x-inferring-draining"), None, "{value}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_is_told_what_another_worker_may_know_and_nobody_else() {
+    let running = Running::start(ServerConfig::default());
+    let asks = [("x-inferring-load", "1")];
+    for (value, status, expected) in
+        [(1.0, 200, None), (FULL, 429, None), (STRANGE, 400, Some("1"))]
+    {
+        let (told_status, told) = ask(&running, Way::Binary, value, &asks).await;
+        assert_eq!((told_status, text(&told, "x-inferring-elsewhere")), (status, expected));
+        let (told_status, told) = ask(&running, Way::Binary, value, &[]).await;
+        assert_eq!((told_status, text(&told, "x-inferring-elsewhere")), (status, None));
     }
 }
 

@@ -36,6 +36,9 @@ pub(crate) const ROUTED: f32 = -4.0;
 /// The first value of a request for which a gateway would have asked two workers in vain.
 pub(crate) const LOST: f32 = -5.0;
 
+/// The first value of a request that another worker may know how to answer.
+pub(crate) const STRANGE: f32 = -7.0;
+
 /// What a worker would have told of its queue.
 pub(crate) const LOAD: WorkerLoad =
     WorkerLoad { wait: Duration::from_micros(120), run: Duration::from_micros(45) };
@@ -156,6 +159,9 @@ impl EchoNode {
         assert_ne!(first, Some(DEFECT), "a defect");
         if first == Some(FULL) {
             return Err(full());
+        }
+        if first == Some(STRANGE) {
+            return Err(ServiceError::invalid("what is it?").retryable());
         }
         if first == Some(LOST) {
             let lost = ServiceError::unreachable("worker `echo_2` does not answer");

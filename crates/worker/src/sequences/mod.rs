@@ -275,6 +275,8 @@ impl Refusal<'_> {
              when it ends, after {:?} without a request, and when the model is loaded anew",
             self.model.name, self.id, limits.idle_timeout,
         ))
+        // It may have begun at another worker.
+        .retryable()
     }
 
     fn state_given(&self, state: &TensorName) -> ServiceError {
