@@ -2,17 +2,20 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 use anyhow::Context;
 use inferring_server::Server;
 use tracing::warn;
 
 use crate::config::{Config, Overrides};
+use crate::inherited::Inherited;
 
 /// What the serving commands understand about where they listen.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListenFlags {
-    /// Where to listen; port 0 takes any free port.
+    /// Where to listen; port 0 takes any free port. A socket that a service manager hands over (as
+    /// systemd does) goes before it.
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
     /// Where to listen besides, for clients that expect gRPC on a port of its own. Both ports
@@ -42,14 +45,27 @@ pub(crate) struct Listeners {
 }
 
 impl Listeners {
-    /// Binds where to listen, and where to listen besides.
-    pub(crate) fn bind(address: &str, config: &Config) -> anyhow::Result<Self> {
-        let mut clients = Server::bind(address)?;
-        if let Some(address) = &config.listen.grpc {
-            clients = clients.and_bind(address)?;
+    /// Binds where to listen, and where to listen besides. A socket that was handed over takes the
+    /// place of the address that is set.
+    pub(crate) fn bind(
+        address: &str,
+        config: &Config,
+        inherited: Inherited,
+    ) -> anyhow::Result<Self> {
+        let Inherited { http, grpc, admin } = inherited;
+        let mut clients = match inherit(http, "http")? {
+            Some(inherited) => inherited,
+            None => Server::bind(address)?,
+        };
+        match (inherit(grpc, "grpc")?, &config.listen.grpc) {
+            (Some(inherited), _) => clients = clients.and(inherited),
+            (None, Some(address)) => clients = clients.and_bind(address)?,
+            (None, None) => {}
         }
-        let operators = config.listen.admin.as_deref().map(Server::bind).transpose();
-        let operators = operators.context("setting `listen.admin`")?;
+        let operators = match (inherit(admin, "admin")?, &config.listen.admin) {
+            (None, Some(address)) => Some(Server::bind(address).context("setting `listen.admin`")?),
+            (inherited, _) => inherited,
+        };
         if let Some(address) = operators.as_ref().map(Server::local_addr)
             && !address.ip().is_loopback()
         {
@@ -78,4 +94,14 @@ impl Listeners {
         let _ = writeln!(out);
         let _ = out.flush();
     }
+}
+
+/// The sockets of that name which were handed over, if any were.
+fn inherit(sockets: Vec<OwnedFd>, name: &str) -> anyhow::Result<Option<Server>> {
+    let mut servers = Vec::new();
+    for socket in sockets {
+        let server = Server::inherit(socket);
+        servers.push(server.with_context(|| format!("socket `{name}` of the service manager"))?);
+    }
+    Ok(servers.into_iter().reduce(Server::and))
 }

@@ -6,6 +6,7 @@ mod common;
 mod config;
 mod descriptors;
 mod http;
+mod inherited;
 mod listening;
 mod log;
 mod node;

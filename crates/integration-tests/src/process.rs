@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
@@ -21,6 +22,7 @@ pub struct Launch {
     program: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, Option<OsString>)>,
+    socket: Option<Arc<OwnedFd>>,
 }
 
 impl Launch {
@@ -38,6 +40,7 @@ impl Launch {
             program: program.as_ref().to_owned(),
             arguments: arguments.into_iter().map(|a| a.as_ref().to_owned()).collect(),
             environment: settings.map(|name| (name, None)).collect(),
+            socket: None,
         }
         .env("ORT_DYLIB_PATH", onnxruntime())
     }
@@ -75,10 +78,18 @@ impl Launch {
         self
     }
 
+    /// The same with a socket that is handed over as a service manager does, which says that these
+    /// are `count` with those names.
+    #[must_use]
+    pub fn on_socket(self, socket: impl Into<OwnedFd>, count: &str, names: &str) -> Self {
+        let launch = self.env("LISTEN_FDS", count).env("LISTEN_FDNAMES", names);
+        Self { socket: Some(Arc::new(socket.into())), ..launch }
+    }
+
     /// Starts it, without waiting for anything.
     pub fn spawn(&self) -> Process {
-        let mut command = Command::new(&self.program);
-        command.args(&self.arguments).stdin(Stdio::null());
+        let mut command = self.command();
+        command.args(&self.arguments);
         for (name, value) in &self.environment {
             match value {
                 Some(value) => command.env(name, value),
@@ -92,6 +103,21 @@ impl Launch {
             output.clone().keep(Stream::Stderr, child.stderr.take().unwrap()),
         ];
         Process { launch: self.clone(), child, output, readers: readers.into(), ended: None }
+    }
+
+    /// The program, without arguments.
+    fn command(&self) -> Command {
+        let Some(socket) = &self.socket else {
+            let mut command = Command::new(&self.program);
+            command.stdin(Stdio::null());
+            return command;
+        };
+        // The first descriptor that is no standard one, and the id of the process that is to have it.
+        let script = "exec 3<&0 </dev/null; export LISTEN_PID=$$; exec \"$@\"";
+        let mut command = Command::new("bash");
+        command.args(["-c", script, "bash"]).arg(&self.program);
+        command.stdin(Stdio::from(socket.try_clone().unwrap()));
+        command
     }
 
     /// Starts it and waits until it says that it takes requests.

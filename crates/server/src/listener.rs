@@ -3,11 +3,14 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use inferring_types::NodeAdmin;
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{Semaphore, watch};
 use tracing::{debug, info, warn};
@@ -22,7 +25,16 @@ use crate::{AdminNode, Node};
 /// Bound addresses that are not served yet: binding fails early, before models are loaded.
 pub struct Server {
     /// Never empty; the first is the one that is told.
-    listeners: Vec<(TcpListener, SocketAddr)>,
+    listeners: Vec<Bound>,
+}
+
+/// A socket that listens.
+struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+    /// Whether it listens on when this process has ended: whoever waits to be accepted then is the
+    /// next one's.
+    outlives: bool,
 }
 
 /// Why an address cannot be listened on.
@@ -40,6 +52,12 @@ pub enum BindError {
     /// The system refuses for another reason.
     #[error("cannot listen on {0}")]
     Refused(SocketAddr, #[source] io::Error),
+    /// What was handed over is something else.
+    #[error("expected a socket that listens for TCP connections, got {0}")]
+    NoListener(&'static str),
+    /// What was handed over cannot be used.
+    #[error("cannot listen on a socket that was handed over")]
+    Inherited(#[source] io::Error),
 }
 
 impl Server {
@@ -59,7 +77,38 @@ impl Server {
             _ => BindError::Refused(resolved, error),
         })?;
         let address = listener.local_addr().map_err(|e| BindError::Refused(resolved, e))?;
-        Ok(Self { listeners: vec![(listener, address)] })
+        Ok(Self { listeners: vec![Bound { listener, address, outlives: false }] })
+    }
+
+    /// Takes a socket on which another process listens as well, and goes on listening when this one
+    /// ends: a service manager. Who connects meanwhile is not refused, and waits for the next one.
+    ///
+    /// # Errors
+    /// [`BindError::NoListener`] where it is no such socket.
+    pub fn inherit(socket: OwnedFd) -> Result<Self, BindError> {
+        let socket = Socket::from(socket);
+        let is_internet = |domain| [Domain::IPV4, Domain::IPV6].contains(&domain);
+        if !is_internet(socket.domain().map_err(not_a_socket)?) {
+            return Err(BindError::NoListener("a socket of another kind"));
+        }
+        if socket.r#type().map_err(BindError::Inherited)? != Type::STREAM {
+            return Err(BindError::NoListener("a socket for datagrams"));
+        }
+        if !socket.is_listener().map_err(BindError::Inherited)? {
+            return Err(BindError::NoListener("a socket that does not listen"));
+        }
+        socket.set_nonblocking(true).map_err(BindError::Inherited)?;
+        let listener = TcpListener::from(socket);
+        let address = listener.local_addr().map_err(BindError::Inherited)?;
+        info!(%address, "listening on a socket of the service manager");
+        Ok(Self { listeners: vec![Bound { listener, address, outlives: true }] })
+    }
+
+    /// The addresses of both, which serve the same by the same threads.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.listeners.extend(other.listeners);
+        self
     }
 
     /// Binds one more address, which serves the same by the same threads: for clients that
@@ -67,19 +116,18 @@ impl Server {
     ///
     /// # Errors
     /// As [`Self::bind`].
-    pub fn and_bind(mut self, address: &str) -> Result<Self, BindError> {
-        self.listeners.extend(Self::bind(address)?.listeners);
-        Ok(self)
+    pub fn and_bind(self, address: &str) -> Result<Self, BindError> {
+        Ok(self.and(Self::bind(address)?))
     }
 
     /// The address that was bound first, with the port that the system chose for port 0.
     pub fn local_addr(&self) -> SocketAddr {
-        self.listeners[0].1
+        self.listeners[0].address
     }
 
     /// The addresses that are bound besides.
     pub fn further_addrs(&self) -> impl Iterator<Item = SocketAddr> {
-        self.listeners[1..].iter().map(|(_, address)| *address)
+        self.listeners[1..].iter().map(|bound| bound.address)
     }
 
     /// Serves `node` until `stop` completes; then lets what is in flight finish, and returns.
@@ -146,22 +194,25 @@ impl Server {
         let stages = Stages { leaving, closing };
         let serving = Arc::new(Serving::new(node, admin, config, stages));
         let threads = Threads::start(count, &serving)?;
-        let mut listeners = self
-            .listeners
-            .into_iter()
-            .map(|(listener, _)| tokio::net::TcpListener::from_std(listener))
-            .collect::<io::Result<Vec<_>>>()?;
+        let listening = |bound: Bound| {
+            let listener = tokio::net::TcpListener::from_std(bound.listener)?;
+            Ok(Listening { listener, outlives: bound.outlives })
+        };
+        let mut listeners =
+            self.listeners.into_iter().map(listening).collect::<io::Result<Vec<_>>>()?;
         let drained = async {
             stop.await;
             let _ = leave.send(true);
-            tokio::time::sleep(delay).await;
+            // No time at all is not a tick of the timer, in which more would be accepted.
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
         };
-        tokio::select! {
-            () = accept(&mut listeners, &threads, &limit, &clients) => {}
-            () = drained => {}
-        }
-        for listener in listeners {
-            accept_waiting(listener, &threads, &limit, &clients).await;
+        accept(&mut listeners, &threads, &limit, &clients, drained).await;
+        for Listening { listener, outlives } in listeners {
+            if !outlives {
+                accept_waiting(listener, &threads, &limit, &clients).await;
+            }
         }
         let _ = close.send(true);
         let ended = tokio::time::timeout(timeout, limit.acquire_many(places)).await;
@@ -175,17 +226,33 @@ impl Server {
     }
 }
 
+/// A [`Bound`] on the runtime.
+struct Listening {
+    listener: tokio::net::TcpListener,
+    outlives: bool,
+}
+
+/// Accepts connections until `ended`. One that was accepted is handed over: it is nobody else's.
 async fn accept(
-    listeners: &mut [tokio::net::TcpListener],
+    listeners: &mut [Listening],
     threads: &Threads,
     limit: &Arc<Semaphore>,
     clients: &Arc<Clients>,
+    ended: impl Future<Output = ()>,
 ) {
     /// How long to wait when the system has no descriptors or memory left.
     const BACK_OFF: Duration = Duration::from_millis(50);
+    let mut ended = pin!(ended);
     loop {
-        let permit = limit.clone().acquire_owned().await.expect("the limit is never closed");
-        let accepted = accept_one(listeners).await;
+        let next = async {
+            let permit = limit.clone().acquire_owned().await.expect("the limit is never closed");
+            (permit, accept_one(listeners).await)
+        };
+        let (permit, accepted) = tokio::select! {
+            biased;
+            () = ended.as_mut() => return,
+            next = next => next,
+        };
         // No listener keeps the others from their turn.
         listeners.rotate_left(1);
         match accepted.and_then(|(stream, client)| Ok((stream.into_std()?, client))) {
@@ -203,11 +270,9 @@ async fn accept(
 }
 
 /// Accepts a connection from the first listener that has one.
-async fn accept_one(
-    listeners: &[tokio::net::TcpListener],
-) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
+async fn accept_one(listeners: &[Listening]) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
     std::future::poll_fn(|cx| {
-        let mut accepted = listeners.iter().map(|listener| listener.poll_accept(cx));
+        let mut accepted = listeners.iter().map(|listening| listening.listener.poll_accept(cx));
         accepted.find(Poll::is_ready).unwrap_or(Poll::Pending)
     })
     .await
@@ -237,6 +302,14 @@ async fn accept_waiting(
 fn is_the_clients(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+/// Why the system does not tell what kind of socket it is.
+fn not_a_socket(error: io::Error) -> BindError {
+    match Errno::from_io_error(&error) {
+        Some(Errno::NOTSOCK) => BindError::NoListener("something that is no socket"),
+        _ => BindError::Inherited(error),
+    }
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

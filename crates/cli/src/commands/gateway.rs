@@ -11,6 +11,7 @@ use inferring_types::{NodeStatus, StatusSource, WorkerSpec};
 
 use crate::common::Common;
 use crate::config::{self, Config, Overrides};
+use crate::inherited::Inherited;
 use crate::listening::{ListenFlags, Listeners};
 use crate::log;
 use crate::node::{self, Ready};
@@ -30,6 +31,7 @@ pub(crate) struct GatewayArgs {
 }
 
 pub(crate) fn run(args: GatewayArgs, common: &Common) -> anyhow::Result<ExitCode> {
+    let inherited = Inherited::take()?;
     let overrides = Overrides::default()
         .with_list("workers", &args.workers)
         .with("gateway.membership.file", args.workers_file);
@@ -40,7 +42,7 @@ pub(crate) fn run(args: GatewayArgs, common: &Common) -> anyhow::Result<ExitCode
         let workers = source.next().await?;
         let connect = remote::connector(&config.client);
         let gateway = Gateway::from_list(workers, config.gateway.clone(), connect)?;
-        let listeners = Listeners::bind(&config.listen.gateway, &config)?;
+        let listeners = Listeners::bind(&config.listen.gateway, &config, inherited)?;
         let _probes = gateway.start_probes().await;
         let _following = gateway.follow(source).await;
         let ready = Ready { what: "gateway", detail: describe(&gateway).await };

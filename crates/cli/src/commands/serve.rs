@@ -11,6 +11,7 @@ use inferring_worker::Worker;
 
 use crate::common::Common;
 use crate::config::{self, Overrides, ServingFlags};
+use crate::inherited::Inherited;
 use crate::listening::{ListenFlags, Listeners};
 use crate::log;
 use crate::node::{self, Ready};
@@ -30,6 +31,7 @@ pub(crate) struct ServeArgs {
 }
 
 pub(crate) fn run(args: ServeArgs, common: &Common) -> anyhow::Result<ExitCode> {
+    let inherited = Inherited::take()?;
     let overrides =
         Overrides::default().with_list("models", &args.models).with("serve.workers", args.workers);
     let overrides = args.listening.over(overrides, "listen.gateway");
@@ -38,7 +40,7 @@ pub(crate) fn run(args: ServeArgs, common: &Common) -> anyhow::Result<ExitCode> 
     log::start(&config.log)?;
     let repository = node::open_repository(&config)?;
     node::control_runtime()?.block_on(async {
-        let listeners = Listeners::bind(&config.listen.gateway, &config)?;
+        let listeners = Listeners::bind(&config.listen.gateway, &config, inherited)?;
         let backend = node::start_backend(&config)?;
         let workers = (1..=config.serve.workers.get())
             .map(|number| {

@@ -7,6 +7,7 @@ use inferring_types::InferenceService;
 
 use crate::common::Common;
 use crate::config::{self, Overrides, ServingFlags};
+use crate::inherited::Inherited;
 use crate::listening::{ListenFlags, Listeners};
 use crate::log;
 use crate::node::{self, Ready};
@@ -26,6 +27,7 @@ pub(crate) struct WorkerArgs {
 }
 
 pub(crate) fn run(args: WorkerArgs, common: &Common) -> anyhow::Result<ExitCode> {
+    let inherited = Inherited::take()?;
     let mut models = args.models;
     if models.is_empty() {
         models.extend(std::env::var_os("MODEL_PATH").map(PathBuf::from));
@@ -37,7 +39,7 @@ pub(crate) fn run(args: WorkerArgs, common: &Common) -> anyhow::Result<ExitCode>
     log::start(&config.log)?;
     let repository = node::open_repository(&config)?;
     node::control_runtime()?.block_on(async {
-        let listeners = Listeners::bind(&config.listen.worker, &config)?;
+        let listeners = Listeners::bind(&config.listen.worker, &config, inherited)?;
         let id = config.id.clone().unwrap_or_else(|| listeners.local_addr().to_string());
         let backend = node::start_backend(&config)?;
         let worker = node::start_worker(id.as_str().into(), repository, &backend, &config)?;

@@ -7,6 +7,7 @@ mod http1;
 mod http2;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use inferring_types::NodeAdmin;
 use tokio::net::TcpStream;
@@ -18,6 +19,10 @@ use crate::{Node, grpc};
 
 /// Bytes of a request's head, over HTTP/2 as it is decoded.
 const HEAD_SIZE_MAX: u32 = 16 * 1024;
+
+/// How long after its beginning a connection is waited for that has not asked yet, though the server
+/// closes.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// What all connections of a server have in common.
 pub(crate) struct Serving {
@@ -55,6 +60,14 @@ pub(crate) async fn serve(stream: TcpStream, serving: &Arc<Serving>) {
     // Without it, an answer would wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
     let mut stream = ClientStream::new(stream, &serving.config);
+    // Whoever has just connected is about to ask, and has been told by nobody to ask elsewhere.
+    let patience = tokio::time::Instant::now() + FIRST_REQUEST;
+    let closing = async {
+        let mut closing = serving.stages.closing.clone();
+        let _ = closing.wait_for(|&closing| closing).await;
+        tokio::time::sleep_until(patience).await;
+        told_to_close(closing).await;
+    };
     // Before its first byte a client is as silent as one that never ends a request's head.
     let opening = tokio::time::timeout(serving.config.header_timeout, stream.protocol());
     let protocol = tokio::select! {
@@ -63,7 +76,7 @@ pub(crate) async fn serve(stream: TcpStream, serving: &Arc<Serving>) {
             Ok(Ok(protocol)) => protocol,
             Ok(Err(_)) | Err(_) => return,
         },
-        () = told_to_close(serving.stages.closing.clone()) => return,
+        () = closing => return,
     };
     match protocol {
         Protocol::Http1 => http1::serve(stream, serving).await,

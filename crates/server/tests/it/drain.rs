@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use inferring_protocol::grpc::inference::ServerLiveRequest;
-use inferring_server::ServerConfig;
+use inferring_server::{Server, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -59,6 +59,38 @@ async fn idle_connections_hold_nothing_up() {
     running.stop();
     assert_eq!(running.stopped().await, 0);
     assert!(began.elapsed() < Duration::from_secs(20), "it took {:?}", began.elapsed());
+}
+
+/// Nobody has told it to ask elsewhere, and its first request is on the way.
+#[tokio::test]
+async fn whoever_has_just_connected_may_ask_though_the_server_closes() {
+    let mut running = Running::start(config());
+    let mut just_connected = TcpStream::connect(running.address).await.unwrap();
+    // Accepted later.
+    ask(&mut TcpStream::connect(running.address).await.unwrap()).await;
+    running.stop();
+    within_a_minute(async { while TcpStream::connect(running.address).await.is_ok() {} }).await;
+    assert!(ask(&mut just_connected).await.contains(CLOSE));
+    assert_eq!(running.stopped().await, 0);
+}
+
+/// Of a service manager, which starts another server then.
+#[tokio::test]
+async fn who_waits_at_the_end_is_the_next_ones_where_another_process_listens_on() {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let inherit = || Server::inherit(socket.try_clone().unwrap().into()).unwrap();
+    let mut first = Running::on(inherit(), config());
+    let address = first.address;
+    assert_eq!(address, socket.local_addr().unwrap());
+    ask(&mut TcpStream::connect(address).await.unwrap()).await;
+    first.stop();
+    // Nobody accepts it before the order has come: that takes this thread.
+    let waiting = std::net::TcpStream::connect(address).unwrap();
+    assert_eq!(first.stopped().await, 0);
+    waiting.set_nonblocking(true).unwrap();
+    let mut waiting = TcpStream::from_std(waiting).unwrap();
+    let _second = Running::on(inherit(), config());
+    assert!(!ask(&mut waiting).await.contains(CLOSE));
 }
 
 /// Long enough that no test sees its end.

@@ -36,7 +36,10 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(config: ServerConfig) -> Self {
-        let server = Server::bind("127.0.0.1:0").unwrap().and_bind("127.0.0.1:0").unwrap();
+        Self::on(Server::bind("127.0.0.1:0").unwrap().and_bind("127.0.0.1:0").unwrap(), config)
+    }
+
+    pub(crate) fn on(server: Server, config: ServerConfig) -> Self {
         let (address, further) = (server.local_addr(), server.further_addrs().collect());
         let node = EchoNode::new();
         let (stop, stopped) = oneshot::channel();
