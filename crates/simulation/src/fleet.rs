@@ -113,7 +113,7 @@ impl Fleet {
         gateway: usize,
         request: InferRequest,
     ) -> Result<InferResponse, ServiceError> {
-        let _active = self.journal.begin_request(gateway);
+        let _active = self.journal.begin_request(gateway, &request.id);
         self.gateways[gateway].infer(request).await
     }
 

@@ -4,16 +4,19 @@
 //! A try **rides** if an equal one of the same gateway is in flight at the same worker and none of
 //! them is answered yet: it waits for that one's run, so it is allowed by no bound on load and,
 //! after a failure, by no budget. Hedges neither ride nor are ridden along with, and whoever is
-//! tried again may ride on what was answered before.
+//! tried again may ride on what was answered before. A **witness** runs on when it has been given
+//! up, in a task of its own: what is sent while nothing but a witness is in flight may be its hedge,
+//! or may come after it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use inferring_types::{
-    Blame, ErrorKind, InferRequest, InferResponse, RoutingKey, ServiceError, WorkerId,
+    Blame, ErrorKind, InferRequest, InferResponse, RequestId, RoutingKey, ServiceError, WorkerId,
 };
 use parking_lot::Mutex;
+use tokio::task;
 
 use crate::trace::Trace;
 
@@ -38,6 +41,10 @@ struct Asked {
     /// Whom it was sent to, in their order.
     workers: Vec<WorkerId>,
     in_flight: u64,
+    /// Tries in flight that may have been given up.
+    witnesses: u64,
+    /// The task of whoever asked.
+    task: Option<task::Id>,
     /// Its last try ended in a way after which another one costs nothing.
     next_is_free: bool,
 }
@@ -76,6 +83,7 @@ pub(crate) struct Try<'a> {
     is_hedge: bool,
     rides: bool,
     is_extra: bool,
+    is_witness: bool,
     /// Whether another try after this one costs nothing.
     next_is_free: bool,
 }
@@ -106,9 +114,10 @@ impl Journal {
         self.state.lock().gateways.entry(gateway).or_default().barred.insert(worker.clone());
     }
 
-    /// A client asks a gateway.
-    pub(crate) fn begin_request(&self, gateway: usize) -> Active<'_> {
+    /// A client asks a gateway, in its own task.
+    pub(crate) fn begin_request(&self, gateway: usize, request: &RequestId) -> Active<'_> {
         let mut state = self.state.lock();
+        state.requests.entry(request.to_string()).or_default().task = task::try_id();
         let account = state.gateways.entry(gateway).or_default();
         account.requests += 1;
         account.requests_ever += 1;
@@ -129,15 +138,18 @@ impl Journal {
         let asked = state.requests.entry(id.clone()).or_default();
         let is_first = asked.workers.is_empty();
         let is_new = !asked.workers.contains(worker);
-        let is_hedge = asked.in_flight > 0;
+        let is_witness = task::try_id() != asked.task;
+        let is_hedge = asked.in_flight > asked.witnesses;
         let account = state.gateways.entry(gateway).or_default();
         let under_way = account.under_way.entry((key, worker.clone())).or_default();
         let is_known = is_first && account.answered.contains(&key);
         let rides = *under_way > 0 && !is_hedge && !is_known;
-        let is_extra = !is_first && !asked.next_is_free && !rides || is_hedge;
+        let is_beside = asked.in_flight > 0;
+        let is_extra = !rides && (is_beside || !is_first && !asked.next_is_free);
         *under_way += u64::from(!is_hedge);
         asked.workers.push(worker.clone());
         asked.in_flight += 1;
+        asked.witnesses += u64::from(is_witness);
         *account.tries.entry(worker.clone()).or_default() += u64::from(!rides);
         account.extra += u64::from(is_extra);
         account.extra_ever += u64::from(is_extra);
@@ -168,6 +180,7 @@ impl Journal {
             is_hedge,
             rides,
             is_extra,
+            is_witness,
             next_is_free,
         }
     }
@@ -251,6 +264,7 @@ impl Drop for Try<'_> {
         }
         if let Some(asked) = state.requests.get_mut(request) {
             asked.in_flight -= 1;
+            asked.witnesses -= u64::from(self.is_witness);
             asked.next_is_free = *next_is_free;
         }
         journal.trace.note(format_args!("{request} is over at {worker}"));
