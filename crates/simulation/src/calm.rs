@@ -33,7 +33,7 @@ pub(crate) async fn recover(fleet: &Arc<Fleet>, scenario: &Scenario) {
     let mut ill = Instant::now();
     for turn in 0.. {
         let mut lack = None;
-        for gateway in 0..fleet.gateways.len() {
+        for gateway in 0..fleet.fronts.len() {
             lack = lack.or(fleet.lack(gateway).await);
             let content = Content(FRESH + turn);
             let name = format!("recovery-{turn}-{gateway}");
@@ -71,7 +71,7 @@ pub(crate) async fn agree(fleet: &Arc<Fleet>, scenario: &Scenario) {
         let primary = &ids[ring.primary(key(content)).expect("there are workers")];
         let mut asked = Vec::new();
         for turn in 0..2 {
-            for gateway in 0..fleet.gateways.len() {
+            for gateway in 0..fleet.fronts.len() {
                 let name = format!("agreement-{number}-{turn}-{gateway}");
                 client(fleet, gateway, name.clone(), content, Due::ANSWERS).ask().await;
                 let workers = fleet.journal.asked(&name);
@@ -92,7 +92,7 @@ pub(crate) async fn share(fleet: &Arc<Fleet>) {
     let name = |number: usize| format!("sharing-{number}");
     let mut clients = JoinSet::new();
     for number in 0..20 {
-        let gateway = number % fleet.gateways.len();
+        let gateway = number % fleet.fronts.len();
         clients.spawn(client(fleet, gateway, name(number), content, Due::ANSWERS).ask());
     }
     let ends = clients.join_all().await;
@@ -109,7 +109,7 @@ pub(crate) async fn share(fleet: &Arc<Fleet>) {
 pub(crate) async fn crowd(fleet: &Arc<Fleet>) {
     let mut clients = JoinSet::new();
     for number in 0..30 {
-        let (gateway, name) = (number % fleet.gateways.len(), format!("crowd-{number}"));
+        let (gateway, name) = (number % fleet.fronts.len(), format!("crowd-{number}"));
         let content = Content(4 * FRESH + number as u32);
         // Queues may be short.
         clients.spawn(client(fleet, gateway, name, content, Due::ROOM_OR_NOT).ask());
@@ -135,9 +135,12 @@ pub(crate) async fn rest(fleet: &Arc<Fleet>) {
     // What was given up is ended by then: it is interrupted, or over its limit.
     sleep(Duration::from_secs(5)).await;
     let Fleet { trace, journal, .. } = &**fleet;
-    journal.close(trace.seconds());
-    for gateway in 0..fleet.gateways.len() {
-        let status = fleet.gateway_status(gateway).await;
+    journal.close();
+    for (gateway, front) in fleet.fronts.iter().enumerate() {
+        let process = front.process();
+        trace.check(process.is_some(), || format!("gateway {gateway} is not there"));
+        let Some(process) = process else { continue };
+        let status = process.status().await;
         trace.check(status.in_flight == 0, || {
             format!("gateway {gateway} has {} requests of nobody", status.in_flight)
         });

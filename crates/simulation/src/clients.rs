@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::content::Content;
 use crate::faults::Fault;
 use crate::fleet::Fleet;
+use crate::front::Gone;
 use crate::scenario::Scenario;
 
 /// What a runtime's timers round up to.
@@ -51,7 +52,8 @@ impl Due {
     /// In that scenario, as long as things go wrong.
     pub(crate) fn of(scenario: &Scenario) -> Self {
         Self {
-            unavailable: !scenario.faults.is_empty(),
+            // A gateway that has just begun sends nobody away whom its workers would serve.
+            unavailable: scenario.faults.iter().any(|fault| *fault != Fault::GatewayCrash),
             // A slow run may be over its limit.
             failures: [Fault::Failures, Fault::Hang, Fault::Slow].iter().any(|f| scenario.has(*f)),
             overload: true,
@@ -137,7 +139,7 @@ impl Client {
         let leaves = (random.f64() < load.leaving).then(|| timeout.mul_f64(random.f64()));
         Self {
             fleet: fleet.clone(),
-            gateway: random.usize(..fleet.gateways.len()),
+            gateway: random.usize(..fleet.fronts.len()),
             id: id(format_args!("request-{number}")),
             contents: contents[..rows].to_vec(),
             priority: NonZeroU32::new(random.u32(..5)),
@@ -163,7 +165,8 @@ impl Client {
         ));
         // Nobody may be kept waiting beyond the deadline: longer than that is not waited for.
         let patience = self.leaves.unwrap_or(self.timeout + 2 * TICK);
-        let Ok(result) = timeout(patience, self.fleet.ask(self.gateway, request)).await else {
+        let front = &self.fleet.fronts[self.gateway];
+        let Ok(result) = timeout(patience, front.ask(request)).await else {
             trace.note(format_args!("{id} leaves"));
             trace.check(self.leaves.is_some(), || format!("{id} gets no answer in time"));
             return End::Left;
@@ -171,8 +174,9 @@ impl Client {
         let took = now() - began;
         trace.check(took <= self.timeout + TICK, || format!("{id} is answered late: {took:?}"));
         match result {
-            Ok(response) => self.check_answer(&response),
-            Err(error) => self.check_error(&error),
+            Ok(Ok(response)) => self.check_answer(&response),
+            Ok(Err(error)) => self.check_error(&error),
+            Err(gone) => self.check_gone(gone, front.was_down_since(began)),
         }
     }
 
@@ -192,6 +196,14 @@ impl Client {
         trace.check(self.due.admits(error.kind()), || {
             format!("{id} fails, and nothing was wrong: {:?}: {}", error.kind(), error.chain())
         });
+        End::Error
+    }
+
+    /// Nobody is left alone but by a gateway that was down meanwhile.
+    fn check_gone(&self, gone: Gone, was_down: bool) -> End {
+        let (id, trace) = (&self.id, &self.fleet.trace);
+        trace.note(format_args!("{id} is left alone: {gone:?}"));
+        trace.check(was_down, || format!("{id} is left alone by a gateway that serves: {gone:?}"));
         End::Error
     }
 }

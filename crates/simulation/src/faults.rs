@@ -36,6 +36,8 @@ pub(crate) enum Fault {
     /// Gateways are told of other workers for a while: one fewer, one to be left alone, or one of
     /// another weight. Each of them learns it at another time.
     Membership,
+    /// A gateway's process vanishes, or that of all of them, and another one begins later.
+    GatewayCrash,
 }
 
 impl Fault {
@@ -50,6 +52,7 @@ impl Fault {
         Self::Failures,
         Self::Hang,
         Self::Membership,
+        Self::GatewayCrash,
     ];
 }
 
@@ -71,8 +74,8 @@ pub(crate) async fn strike(
         let fault = faults[random.usize(..faults.len())];
         let host = fleet.hosts[random.usize(..fleet.hosts.len())].clone();
         let gateways = match random.u8(..2) {
-            0 => vec![random.usize(..fleet.gateways.len())],
-            _ => (0..fleet.gateways.len()).collect(),
+            0 => vec![random.usize(..fleet.fronts.len())],
+            _ => (0..fleet.fronts.len()).collect(),
         };
         let blow = Blow { fleet: fleet.clone(), host, gateways, random: random.fork() };
         repairs.spawn(blow.fall(fault));
@@ -96,7 +99,8 @@ struct Blow {
 impl Blow {
     /// Returns when it is over.
     async fn fall(mut self, fault: Fault) {
-        self.fleet.trace.note(format_args!("{fault:?} of {}", self.host.id));
+        let (host, gateways) = (&self.host.id, &self.gateways);
+        self.fleet.trace.note(format_args!("{fault:?} of {host}, for gateways {gateways:?}"));
         match fault {
             Fault::Crash => {
                 self.host.crash();
@@ -172,6 +176,15 @@ impl Blow {
                 })
                 .await;
             }
+            Fault::GatewayCrash => {
+                let crash = |gateway: &usize| self.fleet.fronts[*gateway].crash();
+                let ended: Vec<_> = self.gateways.iter().filter_map(crash).collect();
+                self.last(100, 3000).await;
+                ended.iter().for_each(|process| self.fleet.journal.check_ended(*process));
+                for gateway in self.gateways {
+                    self.fleet.boot_gateway(gateway, &mut self.random).await;
+                }
+            }
         }
     }
 
@@ -179,7 +192,7 @@ impl Blow {
     async fn relist(&mut self, change: impl Fn(&mut Vec<WorkerSpec>, &WorkerId)) {
         change(&mut self.fleet.list.lock(), &self.host.id);
         let mut told = JoinSet::new();
-        for gateway in 0..self.fleet.gateways.len() {
+        for gateway in 0..self.fleet.fronts.len() {
             let fleet = self.fleet.clone();
             let delay = Duration::from_millis(self.random.u64(0..500));
             told.spawn(async move {

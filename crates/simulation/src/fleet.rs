@@ -4,18 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use inferring_gateway::{Connector, Gateway, Probes, WorkerService};
 use inferring_types::{
-    BreakerState, GatewayStatus, InferRequest, InferResponse, InferenceService as _, NodeStatus,
-    ServiceError, StatusSource as _, WorkerId, WorkerSpec, WorkerStatus,
+    BreakerState, NodeStatus, StatusSource as _, WorkerId, WorkerSpec, WorkerStatus,
 };
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use crate::content::Content;
+use crate::front::{Front, Surroundings};
 use crate::host::Host;
 use crate::journal::Journal;
-use crate::network::{Link, Network};
+use crate::network::Network;
 use crate::scenario::Scenario;
 use crate::trace::Trace;
 
@@ -25,41 +24,24 @@ pub(crate) fn spec(id: &WorkerId) -> WorkerSpec {
     WorkerSpec { id: id.clone(), address, weight, draining: false }
 }
 
-/// A gateway's ways to all machines.
-fn connector(
-    gateway: usize,
-    hosts: &[Arc<Host>],
-    network: &Arc<Network>,
-    journal: &Arc<Journal>,
-) -> Connector {
-    let (hosts, network, journal) = (hosts.to_vec(), network.clone(), journal.clone());
-    Box::new(move |address| {
-        let host = hosts.iter().find(|host| spec(&host.id).address == address);
-        let host = host.cloned().ok_or_else(|| ServiceError::invalid("no such machine"))?;
-        let (network, journal) = (network.clone(), journal.clone());
-        Ok(Arc::new(Link { network, journal, gateway, host }) as Arc<dyn WorkerService>)
-    })
-}
-
 /// Everything that is simulated.
 pub(crate) struct Fleet {
     pub(crate) trace: Arc<Trace>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) network: Arc<Network>,
     pub(crate) hosts: Vec<Arc<Host>>,
-    pub(crate) gateways: Vec<Arc<Gateway>>,
+    pub(crate) fronts: Vec<Front>,
     /// The workers that gateways are told of.
     pub(crate) list: Mutex<Vec<WorkerSpec>>,
 }
 
 impl Fleet {
-    /// Starts workers, and gateways once those serve. What is returned beside it keeps gateways
-    /// probing.
+    /// Starts workers, and gateways once those serve.
     pub(crate) async fn start(
         scenario: &Scenario,
         trace: Arc<Trace>,
         random: &mut Rng,
-    ) -> (Arc<Self>, Vec<Probes>) {
+    ) -> Arc<Self> {
         let journal = Journal::new(trace.clone());
         let network = Network::new(random.fork());
         let host = |number| {
@@ -71,62 +53,68 @@ impl Fleet {
         while hosts.iter().any(|host| host.process().is_none()) {
             sleep(Duration::from_millis(10)).await;
         }
-        let mut gateways = Vec::new();
-        let mut probes = Vec::new();
-        for gateway in 0..scenario.gateways {
-            let mut list: Vec<_> = hosts.iter().map(|host| spec(&host.id)).collect();
-            random.shuffle(&mut list);
-            let config = scenario.gateway.clone();
-            let made =
-                Gateway::from_list(list, config, connector(gateway, &hosts, &network, &journal));
-            let made = made.expect("workers of different names make a ring");
-            probes.push(made.start_probes().await);
-            gateways.push(made);
-        }
+        let around = Arc::new(Surroundings {
+            config: scenario.gateway.clone(),
+            hosts: hosts.clone(),
+            network: network.clone(),
+            journal: journal.clone(),
+            trace: trace.clone(),
+        });
+        let front = |number| Front::new(number, around.clone());
+        let fronts = (0..scenario.gateways).map(front).collect();
         let list = Mutex::new(hosts.iter().map(|host| spec(&host.id)).collect());
-        (Arc::new(Self { trace, journal, network, hosts, gateways, list }), probes)
+        let fleet = Arc::new(Self { trace, journal, network, hosts, fronts, list });
+        for gateway in 0..scenario.gateways {
+            fleet.boot_gateway(gateway, random).await;
+        }
+        fleet
     }
 
-    /// Tells a gateway which workers there are, as the list says at this moment.
+    /// Starts a gateway's process, unless there is one, over the workers that the list names at
+    /// this moment; they are told to it in any order.
+    pub(crate) async fn boot_gateway(&self, gateway: usize, random: &mut Rng) {
+        let mut list = self.list.lock().clone();
+        random.shuffle(&mut list);
+        let before = list.clone();
+        self.fronts[gateway].boot(list).await;
+        let is_as_before = {
+            let list = self.list.lock();
+            list.len() == before.len() && list.iter().all(|worker| before.contains(worker))
+        };
+        if !is_as_before {
+            self.publish(gateway).await;
+        }
+    }
+
+    /// Tells a gateway which workers there are, as the list says at this moment. One that is not
+    /// there reads the list when it starts.
     pub(crate) async fn publish(&self, gateway: usize) {
+        let Some(process) = self.fronts[gateway].process() else { return };
+        let incarnation = process.incarnation;
         let list = self.list.lock().clone();
         let names: Vec<_> = list.iter().map(WorkerSpec::to_string).collect();
-        self.trace.note(format_args!("gateway {gateway} is told of {names:?}"));
+        self.trace.note(format_args!("{incarnation} is told of {names:?}"));
         // Whom it may ask again it may ask at any time from here on, and whom not, not from the
         // return on.
         let may_be_asked = |host: &Host| list.iter().any(|w| w.id == host.id && !w.draining);
         let (in_it, out): (Vec<_>, Vec<_>) = self.hosts.iter().partition(|host| may_be_asked(host));
-        in_it.iter().for_each(|host| self.journal.allow(gateway, &host.id));
-        match self.gateways[gateway].apply(list.clone()).await {
-            Ok(()) if *self.list.lock() == list => {
-                out.iter().for_each(|host| self.journal.bar(gateway, &host.id));
+        in_it.iter().for_each(|host| self.journal.allow(incarnation, &host.id));
+        match process.apply(list.clone()).await {
+            Some(Ok(())) if *self.list.lock() == list => {
+                out.iter().for_each(|host| self.journal.bar(incarnation, &host.id));
             }
-            // Another list may be in force by now.
-            Ok(()) => {}
-            Err(error) => self.trace.violation(format_args!("gateway {gateway}: {error}")),
-        }
-    }
-
-    /// Asks a gateway.
-    pub(crate) async fn ask(
-        &self,
-        gateway: usize,
-        request: InferRequest,
-    ) -> Result<InferResponse, ServiceError> {
-        let _active = self.journal.begin_request(gateway, &request.id);
-        self.gateways[gateway].infer(request).await
-    }
-
-    pub(crate) async fn gateway_status(&self, gateway: usize) -> GatewayStatus {
-        match self.gateways[gateway].status().await {
-            Ok(NodeStatus::Gateway(status)) => *status,
-            other => unreachable!("a gateway tells how it is: {other:?}"),
+            // Another list may be in force by now, or nobody is there to go by it.
+            Some(Ok(())) | None => {}
+            Some(Err(error)) => self.trace.violation(format_args!("{incarnation}: {error}")),
         }
     }
 
     /// Why that gateway does not have all its workers at hand; `None` where it does.
     pub(crate) async fn lack(&self, gateway: usize) -> Option<String> {
-        let status = self.gateway_status(gateway).await;
+        let Some(process) = self.fronts[gateway].process() else {
+            return Some(format!("gateway {gateway} is not there"));
+        };
+        let status = process.status().await;
         status.workers.iter().find_map(|worker| {
             let is_well = worker.reachable
                 && worker.breaker.state == BreakerState::Closed

@@ -18,6 +18,7 @@ use inferring_types::{
 use parking_lot::Mutex;
 use tokio::task;
 
+use crate::front::Incarnation;
 use crate::trace::Trace;
 
 /// Tries of all requests.
@@ -31,7 +32,7 @@ pub(crate) struct Journal {
 #[derive(Default)]
 struct State {
     requests: BTreeMap<String, Asked>,
-    gateways: BTreeMap<usize, Account>,
+    gateways: BTreeMap<Incarnation, Account>,
     tries: u64,
 }
 
@@ -49,9 +50,12 @@ struct Asked {
     next_is_free: bool,
 }
 
-/// What a gateway has in hand.
+/// What a gateway has in hand. The books of one process are not those of the next.
 #[derive(Default)]
 struct Account {
+    /// From when on, and until when it lived, in seconds.
+    began: f64,
+    ended: Option<f64>,
     requests: u64,
     requests_ever: u64,
     /// Tries that do not ride.
@@ -70,13 +74,13 @@ struct Account {
 /// A request in flight, until it is dropped.
 pub(crate) struct Active<'a> {
     journal: &'a Journal,
-    gateway: usize,
+    gateway: Incarnation,
 }
 
 /// A try in flight, until it is dropped.
 pub(crate) struct Try<'a> {
     journal: &'a Journal,
-    gateway: usize,
+    gateway: Incarnation,
     worker: WorkerId,
     request: String,
     key: RoutingKey,
@@ -104,18 +108,29 @@ impl Journal {
         self.is_calm.store(true, Ordering::Relaxed);
     }
 
+    /// A process of a gateway begins.
+    pub(crate) fn begin(&self, gateway: Incarnation) {
+        let account = Account { began: self.trace.seconds(), ..Account::default() };
+        self.state.lock().gateways.insert(gateway, account);
+    }
+
+    /// It is over, and sends nothing any more.
+    pub(crate) fn end(&self, gateway: Incarnation) {
+        self.state.lock().gateways.entry(gateway).or_default().ended = Some(self.trace.seconds());
+    }
+
     /// A gateway may send requests to a worker.
-    pub(crate) fn allow(&self, gateway: usize, worker: &WorkerId) {
+    pub(crate) fn allow(&self, gateway: Incarnation, worker: &WorkerId) {
         self.state.lock().gateways.entry(gateway).or_default().barred.remove(worker);
     }
 
     /// A gateway is not to send anything new to a worker.
-    pub(crate) fn bar(&self, gateway: usize, worker: &WorkerId) {
+    pub(crate) fn bar(&self, gateway: Incarnation, worker: &WorkerId) {
         self.state.lock().gateways.entry(gateway).or_default().barred.insert(worker.clone());
     }
 
     /// A client asks a gateway, in its own task.
-    pub(crate) fn begin_request(&self, gateway: usize, request: &RequestId) -> Active<'_> {
+    pub(crate) fn begin_request(&self, gateway: Incarnation, request: &RequestId) -> Active<'_> {
         let mut state = self.state.lock();
         state.requests.entry(request.to_string()).or_default().task = task::try_id();
         let account = state.gateways.entry(gateway).or_default();
@@ -127,7 +142,7 @@ impl Journal {
     /// A gateway sends a request to a worker.
     pub(crate) fn begin_try(
         &self,
-        gateway: usize,
+        gateway: Incarnation,
         request: &InferRequest,
         worker: &WorkerId,
     ) -> Try<'_> {
@@ -158,10 +173,12 @@ impl Journal {
             (false, true) => "rides",
             (false, false) => "goes",
         };
-        self.trace.note(format_args!("{id} {what} from gateway {gateway} to {worker}"));
+        self.trace.note(format_args!("{id} {what} from {gateway} to {worker}"));
         self.trace.check(is_new, || format!("{id} was sent to {worker} twice"));
+        self.trace
+            .check(account.ended.is_none(), || format!("{id} goes from {gateway}, which died"));
         self.trace.check(!account.barred.contains(worker), || {
-            format!("{id} goes from gateway {gateway} to {worker}, which it is to leave alone")
+            format!("{id} goes from {gateway} to {worker}, which it is to leave alone")
         });
         if is_extra {
             self.check_budget(gateway, account);
@@ -185,22 +202,22 @@ impl Journal {
         }
     }
 
-    fn check_budget(&self, gateway: usize, account: &Account) {
+    fn check_budget(&self, gateway: Incarnation, account: &Account) {
         let (share, in_flight_min, _) = Self::BUDGET;
         let allowed = (share * account.requests as f64).max(in_flight_min);
         self.trace.check(account.extra as f64 <= allowed, || {
             let (extra, requests) = (account.extra, account.requests);
-            format!("gateway {gateway} has {extra} extra tries for {requests} requests")
+            format!("{gateway} has {extra} extra tries for {requests} requests")
         });
     }
 
     /// All workers are well here, and of one weight.
-    fn check_bound(&self, gateway: usize, account: &Account, worker: &WorkerId) {
+    fn check_bound(&self, gateway: Incarnation, account: &Account, worker: &WorkerId) {
         let total: u64 = account.tries.values().sum();
         let fair = Self::BOUND * total as f64 / account.tries.len() as f64;
         let there = account.tries[worker];
         self.trace.check(there as f64 <= fair.ceil().max(1.0), || {
-            format!("gateway {gateway} has {there} of {total} tries at {worker}")
+            format!("{gateway} has {there} of {total} tries at {worker}")
         });
     }
 
@@ -215,21 +232,31 @@ impl Journal {
         self.state.lock().tries
     }
 
-    /// Holds the books of all the time, so many seconds, against what is allowed over time, and
-    /// sees that nothing is in flight.
-    pub(crate) fn close(&self, seconds: f64) {
+    /// Holds the books of all the time against what is allowed over time, and sees that nothing is
+    /// in flight.
+    pub(crate) fn close(&self) {
         let (share, _, reserve) = Self::BUDGET;
         for (gateway, account) in &self.state.lock().gateways {
+            let seconds = account.ended.unwrap_or_else(|| self.trace.seconds()) - account.began;
             let allowed = share * account.requests_ever as f64 + reserve * (1.0 + seconds);
             self.trace.check(account.extra_ever as f64 <= allowed, || {
                 let (extra, requests) = (account.extra_ever, account.requests_ever);
-                format!("gateway {gateway} made {extra} extra tries for {requests} requests")
+                format!("{gateway} made {extra} extra tries for {requests} requests")
             });
-            let tries: u64 = account.tries.values().sum();
-            self.trace.check(tries == 0 && account.extra == 0, || {
-                format!("gateway {gateway} has {tries} tries in flight for nobody")
-            });
+            self.check_idle(*gateway, account);
         }
+    }
+
+    /// Sees that nothing is left of a process that has ended.
+    pub(crate) fn check_ended(&self, gateway: Incarnation) {
+        self.check_idle(gateway, &self.state.lock().gateways[&gateway]);
+    }
+
+    fn check_idle(&self, gateway: Incarnation, account: &Account) {
+        let (tries, requests) = (account.tries.values().sum::<u64>(), account.requests);
+        self.trace.check(tries == 0 && account.extra == 0 && requests == 0, || {
+            format!("{gateway} has {tries} tries and {requests} requests in flight for nobody")
+        });
     }
 }
 

@@ -15,8 +15,10 @@ mod content;
 mod engine;
 mod faults;
 mod fleet;
+mod front;
 mod host;
 mod journal;
+mod life;
 mod network;
 mod scenario;
 mod trace;
@@ -30,6 +32,7 @@ use inferring_types::RequestId;
 use tokio::time::{Instant, sleep};
 
 use crate::fleet::Fleet;
+use crate::front::Front;
 use crate::host::Process;
 use crate::scenario::Scenario;
 use crate::trace::Trace;
@@ -80,7 +83,7 @@ pub fn run(seed: u64) -> Report {
 async fn live(lockstep: &Lockstep, trace: &Arc<Trace>, random: &mut Rng) -> (u64, u64, u64) {
     let scenario = Scenario::draw(random);
     trace.note(format_args!("{scenario:?}"));
-    let (fleet, probes) = Fleet::start(&scenario, trace.clone(), random).await;
+    let fleet = Fleet::start(&scenario, trace.clone(), random).await;
     let until = Instant::now() + scenario.load.time;
     let (ends, ()) = tokio::join!(
         clients::ask(&fleet, &scenario, random.fork()),
@@ -92,7 +95,6 @@ async fn live(lockstep: &Lockstep, trace: &Arc<Trace>, random: &mut Rng) -> (u64
     calm::crowd(&fleet).await;
     calm::rest(&fleet).await;
     let tries = fleet.journal.tries();
-    drop(probes);
     end(fleet, lockstep).await;
     (ends.answers + ends.errors + ends.left, ends.answers, tries)
 }
@@ -102,7 +104,7 @@ async fn end(fleet: Arc<Fleet>, lockstep: &Lockstep) {
     let trace = fleet.trace.clone();
     let processes: Vec<_> = fleet.hosts.iter().filter_map(|host| host.process()).collect();
     processes.iter().for_each(Process::end_on_a_thread);
-    let gateways: Vec<_> = fleet.gateways.iter().map(Arc::downgrade).collect();
+    let gateways: Vec<_> = fleet.fronts.iter().flat_map(Front::gateways).collect();
     drop(fleet);
     sleep(Duration::from_secs(30)).await;
     let held = gateways.iter().filter(|gateway| gateway.strong_count() > 0).count();

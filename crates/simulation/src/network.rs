@@ -22,8 +22,10 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout, timeout_at};
 
+use crate::front::Incarnation;
 use crate::host::{Host, Process};
 use crate::journal::Journal;
+use crate::life::Life;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -94,7 +96,9 @@ impl Network {
 pub(crate) struct Link {
     pub(crate) network: Arc<Network>,
     pub(crate) journal: Arc<Journal>,
-    pub(crate) gateway: usize,
+    pub(crate) gateway: Incarnation,
+    /// The gateway's: connections are closed when it ends.
+    pub(crate) life: Arc<Life>,
     pub(crate) host: Arc<Host>,
 }
 
@@ -115,7 +119,7 @@ impl Link {
 
     /// Brings a message over.
     async fn carry(&self, way: Way) -> Result<(), ServiceError> {
-        let line = || self.network.line(self.gateway, &self.host.id);
+        let line = || self.network.line(self.gateway.gateway, &self.host.id);
         let is_cut = |line: Line| if way == Way::There { line.cut_there } else { line.cut_back };
         loop {
             let time = self.network.draw(line());
@@ -195,6 +199,11 @@ impl Drop for Connection {
     }
 }
 
+/// What nobody reads: whoever asked has ended.
+fn ended() -> ServiceError {
+    ServiceError::unreachable("the process has ended")
+}
+
 fn over_the_wire(error: &ServiceError) -> ServiceError {
     let retry_after = error.worth_retrying_after();
     let told = error_from_http(http_status(error.kind()), error.to_string(), retry_after);
@@ -218,13 +227,13 @@ impl InferenceService for Link {
     }
 
     fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<InferResponse, ServiceError>> {
-        Box::pin(self.ask(request))
+        Box::pin(async { self.life.share(self.ask(request)).await.unwrap_or_else(|| Err(ended())) })
     }
 }
 
 impl StatusSource for Link {
     fn status(&self) -> BoxFuture<'_, Result<NodeStatus, ServiceError>> {
-        Box::pin(self.health())
+        Box::pin(async { self.life.share(self.health()).await.unwrap_or_else(|| Err(ended())) })
     }
 }
 
