@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use crate::content::Content;
-use crate::front::{Front, Surroundings};
+use crate::front::{Front, Surroundings, Told};
 use crate::host::Host;
 use crate::journal::Journal;
 use crate::network::Network;
@@ -100,11 +100,11 @@ impl Fleet {
         let (in_it, out): (Vec<_>, Vec<_>) = self.hosts.iter().partition(|host| may_be_asked(host));
         in_it.iter().for_each(|host| self.journal.allow(incarnation, &host.id));
         match process.apply(list.clone()).await {
-            Some(Ok(())) if *self.list.lock() == list => {
+            Some(Ok(Told::Last)) => {
                 out.iter().for_each(|host| self.journal.bar(incarnation, &host.id));
             }
-            // Another list may be in force by now, or nobody is there to go by it.
-            Some(Ok(())) | None => {}
+            // Another list is to be in force, or nobody is there to go by it.
+            Some(Ok(Told::Since)) | None => {}
             Some(Err(error)) => self.trace.violation(format_args!("{incarnation}: {error}")),
         }
     }

@@ -5,9 +5,13 @@
 //! break, and its workers notice a moment later. Whoever comes while there is none is refused.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
-use inferring_gateway::{Connector, Gateway, GatewayConfig, Probes, WorkerService};
+use inferring_gateway::{
+    Connector, Gateway, GatewayConfig, MembershipError, Probes, WorkerService,
+};
 use inferring_lockstep::now;
 use inferring_types::{
     GatewayStatus, InferRequest, InferResponse, InferenceService as _, NodeStatus, ServiceError,
@@ -68,7 +72,7 @@ struct State {
     /// All that there ever were.
     gateways: Vec<Weak<Gateway>>,
     /// The times without one, the last of which may not have ended.
-    gaps: Vec<(std::time::Instant, Option<std::time::Instant>)>,
+    gaps: Vec<(Instant, Option<Instant>)>,
 }
 
 /// A gateway's process.
@@ -77,6 +81,17 @@ pub(crate) struct Process {
     gateway: Arc<Gateway>,
     life: Arc<Life>,
     probes: Mutex<Option<Probes>>,
+    /// Lists of workers that it was told, which it puts in force one after the other.
+    lists: AtomicU64,
+}
+
+/// Whether a list that was put in force is the one that counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// No other was told.
+    Last,
+    /// Another one was told since.
+    Since,
 }
 
 impl Front {
@@ -109,7 +124,8 @@ impl Front {
         let probes = Mutex::new(Some(gateway.start_probes().await));
         trace.note(format_args!("{incarnation} serves"));
         let mut state = self.state.lock();
-        state.process = Some(Arc::new(Process { incarnation, gateway, life, probes }));
+        let lists = AtomicU64::new(0);
+        state.process = Some(Arc::new(Process { incarnation, gateway, life, probes, lists }));
         if let Some((_, end)) = state.gaps.last_mut() {
             *end = Some(now());
         }
@@ -148,7 +164,7 @@ impl Front {
     }
 
     /// Whether it was down at that moment, or has been since.
-    pub(crate) fn was_down_since(&self, moment: std::time::Instant) -> bool {
+    pub(crate) fn was_down_since(&self, moment: Instant) -> bool {
         let is_later = |(_, end): &(_, Option<_>)| end.is_none_or(|end| end >= moment);
         self.state.lock().gaps.iter().any(is_later)
     }
@@ -180,11 +196,15 @@ impl Process {
         }
     }
 
-    /// Tells it which workers there are; `None` where it vanishes meanwhile.
+    /// Tells it which workers there are, and returns when it goes by that; `None` where it vanishes
+    /// meanwhile.
     pub(crate) async fn apply(
         &self,
         list: Vec<WorkerSpec>,
-    ) -> Option<Result<(), inferring_gateway::MembershipError>> {
-        self.life.share(self.gateway.apply(list)).await
+    ) -> Option<Result<Told, MembershipError>> {
+        let number = self.lists.fetch_add(1, Ordering::Relaxed) + 1;
+        let applied = self.life.share(self.gateway.apply(list)).await?;
+        let is_last = self.lists.load(Ordering::Relaxed) == number;
+        Some(applied.map(|()| if is_last { Told::Last } else { Told::Since }))
     }
 }
