@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inferring_policy::{HashRing, RingMember};
-use inferring_types::{ModelName, RoutingKey, WorkerId};
+use inferring_types::{ModelName, ModelRepository as _, ModelState, RoutingKey, WorkerId};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::clients::{Client, Due, End, id};
 use crate::content::Content;
 use crate::fleet::Fleet;
+use crate::host::Host;
 use crate::scenario::Scenario;
+use crate::trace::Trace;
 
 /// How long a fleet may take to recover.
 const RECOVERY: Duration = Duration::from_secs(60);
@@ -157,7 +159,35 @@ pub(crate) async fn rest(fleet: &Arc<Fleet>) {
         trace.check(status.in_flight == 0 && status.batches.queued == 0, || {
             format!("{} has work of nobody: {status:?}", host.id)
         });
+        check_versions(trace, host).await;
     }
+}
+
+/// What was replaced is not loaded any more, as soon as its last run has ended.
+async fn check_versions(trace: &Trace, host: &Host) {
+    const PAUSE: Duration = Duration::from_secs(1);
+    let Some(process) = host.process() else { return };
+    let present = vec![host.models.present()];
+    trace.check(process.versions() == present, || {
+        format!("{} serves {:?}, and has {present:?}", host.id, process.versions())
+    });
+    // A run that heeds nobody lasts twenty seconds at most.
+    for _ in 0..20 {
+        if process.machine.loaded() == present {
+            break;
+        }
+        sleep(PAUSE).await;
+    }
+    let loaded = process.machine.loaded();
+    trace.check(loaded == present, || {
+        format!("{} has versions {loaded:?} loaded, and serves {present:?}", host.id)
+    });
+    let states = match process.worker.index().await {
+        Ok(index) => index.into_iter().filter(|entry| entry.state != ModelState::Unavailable),
+        Err(error) => return trace.violation(format_args!("{}: {error}", host.id)),
+    };
+    let states: Vec<_> = states.map(|entry| entry.state).collect();
+    trace.check(states == [ModelState::Ready], || format!("{} has {states:?}", host.id));
 }
 
 fn key(content: Content) -> RoutingKey {

@@ -2,13 +2,13 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use inferring_lockstep::now;
 use inferring_types::{Deadline, ErrorKind, InferRequest, InferResponse, RequestId, ServiceError};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::content::Content;
 use crate::faults::Fault;
@@ -52,8 +52,12 @@ impl Due {
     /// In that scenario, as long as things go wrong.
     pub(crate) fn of(scenario: &Scenario) -> Self {
         Self {
-            // A gateway that has just begun sends nobody away whom its workers would serve.
-            unavailable: scenario.faults.iter().any(|fault| *fault != Fault::GatewayCrash),
+            // A gateway that has just begun sends nobody away whom its workers would serve, nor
+            // does a worker that gets another version.
+            unavailable: scenario
+                .faults
+                .iter()
+                .any(|fault| !matches!(fault, Fault::GatewayCrash | Fault::Replacement)),
             // A slow run may be over its limit.
             failures: [Fault::Failures, Fault::Hang, Fault::Slow].iter().any(|f| scenario.has(*f)),
             overload: true,
@@ -77,10 +81,10 @@ impl Due {
 /// Sends requests as the scenario says, and returns when all of them have ended.
 pub(crate) async fn ask(fleet: &Arc<Fleet>, scenario: &Scenario, mut random: Rng) -> Ends {
     let load = &scenario.load;
-    let end = Instant::now() + load.time;
+    let end = now() + load.time;
     let mut clients = JoinSet::new();
     let mut number = 0;
-    while Instant::now() < end {
+    while now() < end {
         sleep(load.pace.mul_f64(random.f64() * 2.0)).await;
         let many = if random.f64() < load.bursts { random.usize(5..40) } else { 1 };
         for _ in 0..many {
@@ -174,19 +178,22 @@ impl Client {
         let took = now() - began;
         trace.check(took <= self.timeout + TICK, || format!("{id} is answered late: {took:?}"));
         match result {
-            Ok(Ok(response)) => self.check_answer(&response),
+            Ok(Ok(response)) => self.check_answer(&response, began),
             Ok(Err(error)) => self.check_error(&error),
             Err(gone) => self.check_gone(gone, front.was_down_since(began)),
         }
     }
 
-    fn check_answer(&self, response: &InferResponse) -> End {
+    fn check_answer(&self, response: &InferResponse, began: Instant) -> End {
         let (id, trace) = (&self.id, &self.fleet.trace);
-        let served = &response.served;
-        trace.note(format_args!("{id} is answered by {}: {:?}", served.worker, served.cache));
+        let (worker, cache) = (&response.served.worker, response.served.cache);
+        let version = response.version.number().unwrap_or_default();
+        trace.note(format_args!("{id} is answered by {worker}, version {version}: {cache:?}"));
         trace.check(response.id == *id, || format!("{id} gets the answer to {}", response.id));
-        let is_right = Content::are_answered_by(&self.contents, &response.outputs);
+        let is_right = Content::are_answered_by(&self.contents, version, &response.outputs);
         trace.check(is_right, || format!("{id} gets a wrong answer: {:?}", response.outputs));
+        let is_fresh = self.fleet.host(worker).models.may_answer(version, began);
+        trace.check(is_fresh, || format!("{id} gets an answer of version {version}, which left"));
         End::Answer
     }
 

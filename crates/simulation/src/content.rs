@@ -23,10 +23,10 @@ impl Content {
         (row == content.row()).then_some(content)
     }
 
-    /// What the model makes of a row.
-    pub(crate) fn answer(row: &[f32]) -> [f32; Self::WIDTH] {
+    /// What this version of the model makes of a row.
+    pub(crate) fn answer(row: &[f32], version: u64) -> [f32; Self::WIDTH] {
         let sum: f32 = row.iter().sum();
-        std::array::from_fn(|place| 2.0 * row[place] + sum)
+        std::array::from_fn(|place| 2.0 * row[place] + sum + version as f32)
     }
 
     /// The inputs of a request for these rows.
@@ -37,9 +37,14 @@ impl Content {
         vec![NamedTensor::new("input".into(), tensor)]
     }
 
-    /// Whether these are the right outputs for them.
-    pub(crate) fn are_answered_by(contents: &[Self], outputs: &[NamedTensor]) -> bool {
-        let expected: Vec<f32> = contents.iter().flat_map(|c| Self::answer(&c.row())).collect();
+    /// Whether these are the right outputs of that version for them.
+    pub(crate) fn are_answered_by(
+        contents: &[Self],
+        version: u64,
+        outputs: &[NamedTensor],
+    ) -> bool {
+        let answer = |content: &Self| Self::answer(&content.row(), version);
+        let expected: Vec<f32> = contents.iter().flat_map(answer).collect();
         matches!(outputs, [output] if output.tensor.to_f32().as_ref() == Some(&expected))
     }
 }

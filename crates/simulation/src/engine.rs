@@ -39,6 +39,8 @@ struct Condition {
     pauses: Vec<Weak<Pause>>,
     /// How often what was computed.
     computed: BTreeMap<Content, u32>,
+    /// Sessions that are loaded, by version.
+    sessions: BTreeMap<u64, u32>,
 }
 
 impl Machine {
@@ -71,6 +73,13 @@ impl Machine {
     /// How often this was computed.
     pub(crate) fn computed(&self, content: Content) -> u32 {
         self.0.lock().computed.get(&content).copied().unwrap_or_default()
+    }
+
+    /// The versions of which sessions are loaded.
+    pub(crate) fn loaded(&self) -> Vec<u64> {
+        let condition = self.0.lock();
+        let loaded = condition.sessions.iter().filter(|(_, sessions)| **sessions > 0);
+        loaded.map(|(version, _)| *version).collect()
     }
 
     /// Lets a run of so many rows take its time.
@@ -138,13 +147,28 @@ impl Interrupt for Pause {
     }
 }
 
-/// An engine whose every model is [`Content::answer`] for each row.
+/// An engine whose every model is [`Content::answer`] for each row, of the version that its file is
+/// in the folder of.
 pub(crate) struct Engine {
     pub(crate) machine: Arc<Machine>,
 }
 
 struct EngineSession {
     machine: Arc<Machine>,
+    version: u64,
+}
+
+impl EngineSession {
+    fn load(machine: Arc<Machine>, version: u64) -> Self {
+        *machine.0.lock().sessions.entry(version).or_default() += 1;
+        Self { machine, version }
+    }
+}
+
+impl Drop for EngineSession {
+    fn drop(&mut self) {
+        *self.machine.0.lock().sessions.entry(self.version).or_default() -= 1;
+    }
 }
 
 impl Backend for Engine {
@@ -158,7 +182,9 @@ impl Backend for Engine {
     }
 
     fn load(&self, path: &Path, _: &LoadOptions) -> Result<LoadedModel, LoadError> {
-        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        let folder = path.parent().and_then(Path::file_name).unwrap_or_default();
+        let version = folder.to_str().and_then(|name| name.parse().ok());
+        let version = version.expect("a file is in the folder of its version");
         let symbol = Dimension::Dynamic(Some("N".to_owned()));
         let shape = ShapeSpec::new([symbol, Dimension::Fixed(Content::WIDTH as u64)]);
         let spec = |name: &str| TensorSpec {
@@ -169,12 +195,12 @@ impl Backend for Engine {
         Ok(LoadedModel {
             inputs: vec![spec("input")],
             outputs: vec![spec("output")],
-            digest: ContentDigest::of(name),
+            digest: ContentDigest::of(folder.as_encoded_bytes()),
             size_bytes: 1,
             device: DeviceStatus { provider: "simulated".to_owned(), fallback_reason: None },
             deterministic: true,
             notes: Vec::new(),
-            session: Box::new(EngineSession { machine: self.machine.clone() }),
+            session: Box::new(EngineSession::load(self.machine.clone(), version)),
         })
     }
 }
@@ -185,12 +211,12 @@ impl Session for EngineSession {
         let rows = values.chunks(Content::WIDTH);
         self.machine.run(rows.len(), run)?;
         self.machine.count(rows.clone().filter_map(Content::of_row));
-        let answers: Vec<f32> = rows.flat_map(Content::answer).collect();
+        let answers: Vec<f32> = rows.flat_map(|row| Content::answer(row, self.version)).collect();
         let output = Tensor::from_f32(inputs[0].shape().clone(), &answers);
         Ok(vec![output.expect("as many as there were")])
     }
 
     fn share(&self) -> Option<Box<dyn Session>> {
-        Some(Box::new(Self { machine: self.machine.clone() }))
+        Some(Box::new(Self::load(self.machine.clone(), self.version)))
     }
 }

@@ -38,6 +38,8 @@ pub(crate) enum Fault {
     Membership,
     /// A gateway's process vanishes, or that of all of them, and another one begins later.
     GatewayCrash,
+    /// A worker's model is replaced by another version of it.
+    Replacement,
 }
 
 impl Fault {
@@ -53,6 +55,7 @@ impl Fault {
         Self::Hang,
         Self::Membership,
         Self::GatewayCrash,
+        Self::Replacement,
     ];
 }
 
@@ -175,6 +178,10 @@ impl Blow {
                     list.push(spec(own));
                 })
                 .await;
+            }
+            Fault::Replacement => {
+                let back = self.random.bool();
+                self.host.replace_model(back).await;
             }
             Fault::GatewayCrash => {
                 let crash = |gateway: &usize| self.fleet.fronts[*gateway].crash();

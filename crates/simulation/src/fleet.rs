@@ -11,9 +11,11 @@ use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use crate::content::Content;
+use crate::faults::Fault;
 use crate::front::{Front, Surroundings, Told};
 use crate::host::Host;
 use crate::journal::Journal;
+use crate::models::Models;
 use crate::network::Network;
 use crate::scenario::Scenario;
 use crate::trace::Trace;
@@ -46,7 +48,8 @@ impl Fleet {
         let network = Network::new(random.fork());
         let host = |number| {
             let id = WorkerId::from(format!("worker_{number}").as_str());
-            Host::new(id, scenario.worker.clone(), trace.clone())
+            let models = Models::new(scenario.has(Fault::Replacement));
+            Host::new(id, models, scenario.worker.clone(), trace.clone())
         };
         let hosts: Vec<_> = (1..=scenario.workers).map(host).collect();
         hosts.iter().for_each(Host::boot);
@@ -135,6 +138,11 @@ impl Fleet {
     pub(crate) fn computed(&self, content: Content) -> Vec<u32> {
         let processes = self.hosts.iter().filter_map(|host| host.process());
         processes.map(|process| process.machine.computed(content)).collect()
+    }
+
+    /// The machine of a worker.
+    pub(crate) fn host(&self, id: &WorkerId) -> &Arc<Host> {
+        self.hosts.iter().find(|host| host.id == *id).expect("a worker has a machine")
     }
 
     /// How a worker is.

@@ -1,29 +1,27 @@
 //! A machine with a worker on it: a process that starts, is killed, is stopped, and hangs.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use inferring_lockstep::Builder;
+use inferring_lockstep::{Builder, now};
 use inferring_repository::Repository;
-use inferring_types::{InferRequest, InferResponse, InferenceService as _, ServiceError, WorkerId};
+use inferring_types::{
+    InferRequest, InferResponse, InferenceService as _, LoadRequest, ModelRepository as _,
+    ModelState, ServiceError, WorkerId,
+};
 use inferring_worker_simulated::{Worker, WorkerConfig};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::engine::{Engine, Machine};
+use crate::models::Models;
 use crate::trace::Trace;
-
-/// The model's file, which no engine reads.
-static MODELS: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
-    let folder = tempfile::tempdir().expect("a folder for a file");
-    std::fs::write(folder.path().join("model.onnx"), "model").expect("room for a file");
-    folder
-});
 
 /// A machine, with one worker process at a time.
 pub(crate) struct Host {
     pub(crate) id: WorkerId,
+    pub(crate) models: Models,
     config: WorkerConfig,
     trace: Arc<Trace>,
     state: Mutex<State>,
@@ -50,9 +48,14 @@ pub(crate) struct Process {
 }
 
 impl Host {
-    pub(crate) fn new(id: WorkerId, config: WorkerConfig, trace: Arc<Trace>) -> Arc<Self> {
+    pub(crate) fn new(
+        id: WorkerId,
+        models: Models,
+        config: WorkerConfig,
+        trace: Arc<Trace>,
+    ) -> Arc<Self> {
         let (state, thawed) = (Mutex::default(), Notify::new());
-        Arc::new(Self { id, config, trace, state, thawed })
+        Arc::new(Self { id, models, config, trace, state, thawed })
     }
 
     /// Starts a process, unless there is one. It serves when it has loaded its model.
@@ -69,8 +72,8 @@ impl Host {
         let host = self.clone();
         let boot = move || {
             let machine = Arc::new(Machine::default());
-            let repository = Repository::open([MODELS.path().join("model.onnx")]);
-            let repository = repository.expect("the file is there");
+            let repository = Repository::open([host.models.path()]);
+            let repository = repository.expect("the folder is there");
             let engine = Arc::new(Engine { machine: machine.clone() });
             let worker = Worker::start(host.id.clone(), repository, engine, &host.config);
             let worker = worker.expect("the model loads");
@@ -84,7 +87,10 @@ impl Host {
     fn serve(&self, process: Arc<Process>) {
         let mut state = self.state.lock();
         if state.is_on && state.started == process.number {
-            self.trace.note(format_args!("{} serves, process {}", self.id, process.number));
+            let versions = process.versions();
+            let number = process.number;
+            self.trace.note(format_args!("{} serves {versions:?}, process {number}", self.id));
+            versions.iter().for_each(|version| self.models.is_served(*version));
             state.process = Some(process);
         } else {
             drop(state);
@@ -114,6 +120,38 @@ impl Host {
             self.trace.note(format_args!("{} stops", self.id));
             process.end_on_a_thread();
         }
+    }
+
+    /// Another version takes the place of the one that is there, and is loaded: by a worker that
+    /// looks at its folder, or because it is told to.
+    pub(crate) async fn replace_model(&self, back: bool) {
+        const PAUSE: Duration = Duration::from_millis(50);
+        const LOOKS: u32 = 40;
+        const LIMIT: Duration = Duration::from_secs(60);
+        let Some(process) = self.process() else { return };
+        let version = self.models.replace(back);
+        self.trace.note(format_args!("{} is given version {version}", self.id));
+        let (began, mut looks) = (now(), if self.config.watch.is_some() { LOOKS } else { 0 });
+        while now() - began < LIMIT {
+            tokio::time::sleep(PAUSE).await;
+            let is_present = self.process().is_some_and(|other| Arc::ptr_eq(&other, &process));
+            if !is_present || self.models.present() != version {
+                return;
+            }
+            if looks > 0 {
+                looks -= 1;
+            } else if let Err(error) = process.load().await {
+                // A machine that fails is told so once more.
+                self.trace.note(format_args!("{} does not load: {:?}", self.id, error.kind()));
+                continue;
+            }
+            if process.versions() == [version] && !process.is_loading().await {
+                self.trace.note(format_args!("{} serves version {version}", self.id));
+                self.models.is_served(version);
+                return;
+            }
+        }
+        self.trace.violation(format_args!("{} never serves version {version}", self.id));
     }
 
     /// Nothing in the process moves from now on, or moves again.
@@ -151,6 +189,23 @@ impl Host {
 }
 
 impl Process {
+    /// The versions of the model that it serves.
+    pub(crate) fn versions(&self) -> Vec<u64> {
+        self.worker.models().iter().filter_map(|model| model.version.number()).collect()
+    }
+
+    /// Loads the model as it is on the disk now.
+    async fn load(&self) -> Result<(), ServiceError> {
+        let model = "model".parse().expect("a name");
+        self.worker.load(LoadRequest { model, config: None, files: Vec::new() }).await
+    }
+
+    /// Whether a version is on its way, which may not be on the disk any more.
+    async fn is_loading(&self) -> bool {
+        let index = self.worker.index().await.unwrap_or_default();
+        index.iter().any(|entry| entry.state == ModelState::Loading)
+    }
+
     /// Answers a request for whoever is at the other end of a connection, until that is closed.
     pub(crate) fn accept(
         &self,

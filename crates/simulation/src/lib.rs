@@ -19,6 +19,7 @@ mod front;
 mod host;
 mod journal;
 mod life;
+mod models;
 mod network;
 mod scenario;
 mod trace;

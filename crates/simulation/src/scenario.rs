@@ -43,12 +43,12 @@ pub(crate) struct Load {
 
 impl Scenario {
     pub(crate) fn draw(random: &mut Rng) -> Self {
-        let faults: Vec<_> = Fault::ALL.iter().copied().filter(|_| random.u8(..3) == 0).collect();
+        let faults = faults(random);
         Self {
             gateways: random.usize(1..=2),
             workers: random.usize(2..=5),
             gateway: gateway(random),
-            worker: worker(random),
+            worker: worker(&faults, random),
             faults,
             fault_pace: Duration::from_millis(random.u64(200..2000)),
             load: Load {
@@ -68,6 +68,14 @@ impl Scenario {
     }
 }
 
+/// Now and then one kind alone: then what it may do to a request is known best.
+fn faults(random: &mut Rng) -> Vec<Fault> {
+    match random.u8(..4) {
+        0 => vec![Fault::ALL[random.usize(..Fault::ALL.len())]],
+        _ => Fault::ALL.iter().copied().filter(|_| random.u8(..3) == 0).collect(),
+    }
+}
+
 fn gateway(random: &mut Rng) -> GatewayConfig {
     let mut config = GatewayConfig::default();
     config.breaker.open_timeout = Duration::from_secs(2);
@@ -79,7 +87,8 @@ fn gateway(random: &mut Rng) -> GatewayConfig {
     config
 }
 
-fn worker(random: &mut Rng) -> WorkerConfig {
+fn worker(faults: &[Fault], random: &mut Rng) -> WorkerConfig {
+    let watches = faults.contains(&Fault::Replacement) && random.bool();
     let batching = QueueConfig {
         size_max: NonZeroUsize::MIN.saturating_add(random.usize(..8)),
         delay_max: Duration::from_millis(random.u64(0..5)),
@@ -93,6 +102,7 @@ fn worker(random: &mut Rng) -> WorkerConfig {
         instances: Some(NonZeroUsize::MIN.saturating_add(random.usize(..3))),
         // A hang without a limit is nobody's to end.
         run_limit: Some(Duration::from_millis(random.u64(500..2000))),
+        watch: watches.then_some(Duration::from_millis(500)),
         ..WorkerConfig::default()
     }
 }
