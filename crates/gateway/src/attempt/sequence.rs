@@ -36,10 +36,12 @@ pub(super) async fn run(
         let mut lost = pin!(chosen.endpoint.lost());
         let mut tried = Some(work.begin(chosen, None, None, now));
         let deadline = tokio::time::sleep_until(work.request.deadline.at().into());
+        // The deadline first: whoever asks the worker gives up at the same moment, and its error
+        // would say no more than that the time is over.
         let result = tokio::select! {
             biased;
-            result = answer(&mut tried, lost.as_mut()) => result,
             () = deadline => return Some(Err(broken_off(&deadline_exceeded(), step))),
+            result = answer(&mut tried, lost.as_mut()) => result,
         };
         now = clock::now();
         let tried = tried.take().expect("it has just been asked");

@@ -108,6 +108,12 @@ async fn a_step_without_an_answer_says_that_the_sequence_must_start_again() {
             ErrorKind::DeadlineExceeded,
             "the deadline passed before a worker answered",
         ),
+        // A client of a worker gives up at the same moment.
+        (
+            Answer::ErrorAfter(30 * SECOND, ServiceError::deadline_exceeded("no answer in time")),
+            ErrorKind::DeadlineExceeded,
+            "the deadline passed before a worker answered",
+        ),
     ] {
         fleet.take_journal();
         fleet.worker(&home).answers(answer);
