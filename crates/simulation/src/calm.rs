@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inferring_policy::{HashRing, RingMember};
-use inferring_types::{ModelName, ModelRepository as _, ModelState, RoutingKey, WorkerId};
+use inferring_types::{ModelName, ModelState, RoutingKey, WorkerId};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -13,6 +13,7 @@ use crate::clients::{Client, Due, End, id};
 use crate::content::Content;
 use crate::fleet::Fleet;
 use crate::host::Host;
+use crate::models::Models;
 use crate::scenario::Scenario;
 use crate::trace::Trace;
 
@@ -24,7 +25,7 @@ const RECOVERY: Duration = Duration::from_secs(60);
 const WELL: Duration = Duration::from_secs(11);
 
 /// Nobody waits this long in a calm fleet.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Numbers of contents that nobody asks for while things go wrong.
 const FRESH: u32 = 10_000;
@@ -159,39 +160,38 @@ pub(crate) async fn rest(fleet: &Arc<Fleet>) {
         trace.check(status.in_flight == 0 && status.batches.queued == 0, || {
             format!("{} has work of nobody: {status:?}", host.id)
         });
-        check_versions(trace, host).await;
+        for models in host.models() {
+            check_versions(trace, host, models).await;
+        }
     }
 }
 
 /// What was replaced is not loaded any more, as soon as its last run has ended.
-async fn check_versions(trace: &Trace, host: &Host) {
+async fn check_versions(trace: &Trace, host: &Host, models: &Models) {
     const PAUSE: Duration = Duration::from_secs(1);
     let Some(process) = host.process() else { return };
-    let present = vec![host.models.present()];
-    trace.check(process.versions() == present, || {
-        format!("{} serves {:?}, and has {present:?}", host.id, process.versions())
+    let (name, present) = (models.name(), vec![models.present()]);
+    let served = process.versions(name);
+    trace.check(served == present, || {
+        format!("{} serves {served:?} of {name}, and has {present:?}", host.id)
     });
     // A run that heeds nobody lasts twenty seconds at most.
     for _ in 0..20 {
-        if process.machine.loaded() == present {
+        if process.machine.loaded(name) == present {
             break;
         }
         sleep(PAUSE).await;
     }
-    let loaded = process.machine.loaded();
+    let loaded = process.machine.loaded(name);
     trace.check(loaded == present, || {
-        format!("{} has versions {loaded:?} loaded, and serves {present:?}", host.id)
+        format!("{} has versions {loaded:?} of {name} loaded, and serves {present:?}", host.id)
     });
-    let states = match process.worker.index().await {
-        Ok(index) => index.into_iter().filter(|entry| entry.state != ModelState::Unavailable),
-        Err(error) => return trace.violation(format_args!("{}: {error}", host.id)),
-    };
-    let states: Vec<_> = states.map(|entry| entry.state).collect();
-    trace.check(states == [ModelState::Ready], || format!("{} has {states:?}", host.id));
+    let states = process.states(name).await;
+    trace.check(states == [ModelState::Ready], || format!("{} has {name} {states:?}", host.id));
 }
 
 fn key(content: Content) -> RoutingKey {
-    let model: ModelName = "model".parse().expect("a name");
+    let model: ModelName = Content::MODEL.parse().expect("a name");
     RoutingKey::of(&model, &Content::inputs(&[content]))
 }
 

@@ -17,7 +17,7 @@ use crate::front::Gone;
 use crate::scenario::Scenario;
 
 /// What a runtime's timers round up to.
-const TICK: Duration = Duration::from_millis(1);
+pub(crate) const TICK: Duration = Duration::from_millis(1);
 
 /// How all requests ended.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,19 @@ pub(crate) struct Ends {
     pub(crate) errors: u64,
     /// Their clients left.
     pub(crate) left: u64,
+}
+
+impl Ends {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.answers += other.answers;
+        self.errors += other.errors;
+        self.left += other.left;
+    }
+
+    /// How many there were.
+    pub(crate) fn all(self) -> u64 {
+        self.answers + self.errors + self.left
+    }
 }
 
 /// What a client may be told.
@@ -65,7 +78,7 @@ impl Due {
         }
     }
 
-    fn admits(self, kind: ErrorKind) -> bool {
+    pub(crate) fn admits(self, kind: ErrorKind) -> bool {
         match kind {
             ErrorKind::Unavailable => self.unavailable,
             ErrorKind::Overloaded => self.overload,
@@ -101,8 +114,7 @@ pub(crate) async fn ask(fleet: &Arc<Fleet>, scenario: &Scenario, mut random: Rng
             Err(error) => fleet.trace.violation(format_args!("a request ended in: {error}")),
         }
     }
-    let ended = ends.answers + ends.errors + ends.left;
-    fleet.trace.check(ended == number, || format!("{number} requests, of which {ends:?}"));
+    fleet.trace.check(ends.all() == number, || format!("{number} requests, of which {ends:?}"));
     ends
 }
 
@@ -157,7 +169,7 @@ impl Client {
     pub(crate) async fn ask(self) -> End {
         let (trace, id, began) = (&self.fleet.trace, &self.id, now());
         let mut request = InferRequest::new(
-            "model".parse().expect("a name"),
+            Content::MODEL.parse().expect("a name"),
             Content::inputs(&self.contents),
             Deadline::after(began, self.timeout),
         );
@@ -192,7 +204,7 @@ impl Client {
         trace.check(response.id == *id, || format!("{id} gets the answer to {}", response.id));
         let is_right = Content::are_answered_by(&self.contents, version, &response.outputs);
         trace.check(is_right, || format!("{id} gets a wrong answer: {:?}", response.outputs));
-        let is_fresh = self.fleet.host(worker).models.may_answer(version, began);
+        let is_fresh = self.fleet.host(worker).contents.may_answer(version, began);
         trace.check(is_fresh, || format!("{id} gets an answer of version {version}, which left"));
         End::Answer
     }

@@ -7,6 +7,9 @@ use inferring_types::{NamedTensor, Tensor};
 pub(crate) struct Content(pub(crate) u32);
 
 impl Content {
+    /// The name of the model that is asked.
+    pub(crate) const MODEL: &str = "model";
+
     /// The numbers of a row.
     pub(crate) const WIDTH: usize = 4;
 

@@ -17,6 +17,7 @@ use inferring_types::{
 use parking_lot::Mutex;
 
 use crate::content::Content;
+use crate::sums::Sum;
 
 /// How long a run takes on a machine that is well, beside what each row takes.
 const RUN: Duration = Duration::from_millis(3);
@@ -39,8 +40,8 @@ struct Condition {
     pauses: Vec<Weak<Pause>>,
     /// How often what was computed.
     computed: BTreeMap<Content, u32>,
-    /// Sessions that are loaded, by version.
-    sessions: BTreeMap<u64, u32>,
+    /// Sessions that are loaded, by model and version.
+    sessions: BTreeMap<(Kind, u64), u32>,
 }
 
 impl Machine {
@@ -75,11 +76,13 @@ impl Machine {
         self.0.lock().computed.get(&content).copied().unwrap_or_default()
     }
 
-    /// The versions of which sessions are loaded.
-    pub(crate) fn loaded(&self) -> Vec<u64> {
+    /// The versions of a model of which sessions are loaded.
+    pub(crate) fn loaded(&self, model: &str) -> Vec<u64> {
         let condition = self.0.lock();
-        let loaded = condition.sessions.iter().filter(|(_, sessions)| **sessions > 0);
-        loaded.map(|(version, _)| *version).collect()
+        let is_loaded =
+            |(kind, _): &(Kind, u64), sessions: u32| kind.name() == model && sessions > 0;
+        let loaded = condition.sessions.iter().filter(|(key, sessions)| is_loaded(key, **sessions));
+        loaded.map(|((_, version), _)| *version).collect()
     }
 
     /// Lets a run of so many rows take its time.
@@ -147,27 +150,71 @@ impl Interrupt for Pause {
     }
 }
 
-/// An engine whose every model is [`Content::answer`] for each row, of the version that its file is
-/// in the folder of.
+/// An engine of two models, [`Content::answer`] and [`Sum::and`], each for every row. Which of them a
+/// file is, and which version, tell the folders that it is in.
 pub(crate) struct Engine {
     pub(crate) machine: Arc<Machine>,
 }
 
+/// One of the models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Contents,
+    Sums,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Contents => Content::MODEL,
+            Self::Sums => Sum::MODEL,
+        }
+    }
+
+    /// The names of inputs or outputs, and how many numbers there are in a row of each.
+    fn inputs(self) -> &'static [(&'static str, usize)] {
+        match self {
+            Self::Contents => &[("input", Content::WIDTH)],
+            Self::Sums => &[("input", 1), ("state", Sum::WIDTH)],
+        }
+    }
+
+    fn outputs(self) -> &'static [(&'static str, usize)] {
+        match self {
+            Self::Contents => &[("output", Content::WIDTH)],
+            Self::Sums => &[("output", Sum::WIDTH), ("next", Sum::WIDTH)],
+        }
+    }
+}
+
 struct EngineSession {
     machine: Arc<Machine>,
+    kind: Kind,
     version: u64,
 }
 
 impl EngineSession {
-    fn load(machine: Arc<Machine>, version: u64) -> Self {
-        *machine.0.lock().sessions.entry(version).or_default() += 1;
-        Self { machine, version }
+    fn load(machine: Arc<Machine>, kind: Kind, version: u64) -> Self {
+        *machine.0.lock().sessions.entry((kind, version)).or_default() += 1;
+        Self { machine, kind, version }
+    }
+
+    fn contents(&self, values: &[f32]) -> Vec<f32> {
+        let rows = values.chunks(Content::WIDTH);
+        self.machine.count(rows.clone().filter_map(Content::of_row));
+        rows.flat_map(|row| Content::answer(row, self.version)).collect()
+    }
+
+    fn sums(&self, numbers: &[f32], states: &[f32]) -> Vec<f32> {
+        let states = states.chunks(Sum::WIDTH).map(|state| Sum([state[0], state[1]]));
+        let rows = numbers.iter().zip(states);
+        rows.flat_map(|(number, sum)| sum.and(*number, self.version).0).collect()
     }
 }
 
 impl Drop for EngineSession {
     fn drop(&mut self) {
-        *self.machine.0.lock().sessions.entry(self.version).or_default() -= 1;
+        *self.machine.0.lock().sessions.entry((self.kind, self.version)).or_default() -= 1;
     }
 }
 
@@ -182,41 +229,47 @@ impl Backend for Engine {
     }
 
     fn load(&self, path: &Path, _: &LoadOptions) -> Result<LoadedModel, LoadError> {
-        let folder = path.parent().and_then(Path::file_name).unwrap_or_default();
-        let version = folder.to_str().and_then(|name| name.parse().ok());
-        let version = version.expect("a file is in the folder of its version");
-        let symbol = Dimension::Dynamic(Some("N".to_owned()));
-        let shape = ShapeSpec::new([symbol, Dimension::Fixed(Content::WIDTH as u64)]);
-        let spec = |name: &str| TensorSpec {
-            name: name.into(),
-            datatype: DataType::Fp32,
-            shape: shape.clone(),
+        let folder = |above: usize| path.ancestors().nth(above).and_then(Path::file_name);
+        let folder = |above: usize| folder(above).unwrap_or_default().to_string_lossy();
+        let (version, model) = (folder(1), folder(2));
+        let kind = if model == Sum::MODEL { Kind::Sums } else { Kind::Contents };
+        let number = version.parse().expect("a file is in the folder of its version");
+        let spec = |(name, width): &(&str, usize)| {
+            let symbol = Dimension::Dynamic(Some("N".to_owned()));
+            let shape = ShapeSpec::new([symbol, Dimension::Fixed(*width as u64)]);
+            TensorSpec { name: (*name).into(), datatype: DataType::Fp32, shape }
         };
         Ok(LoadedModel {
-            inputs: vec![spec("input")],
-            outputs: vec![spec("output")],
-            digest: ContentDigest::of(folder.as_encoded_bytes()),
+            inputs: kind.inputs().iter().map(spec).collect(),
+            outputs: kind.outputs().iter().map(spec).collect(),
+            digest: ContentDigest::of(format!("{model} {version}").as_bytes()),
             size_bytes: 1,
             device: DeviceStatus { provider: "simulated".to_owned(), fallback_reason: None },
             deterministic: true,
             notes: Vec::new(),
-            session: Box::new(EngineSession::load(self.machine.clone(), version)),
+            session: Box::new(EngineSession::load(self.machine.clone(), kind, number)),
         })
     }
 }
 
 impl Session for EngineSession {
     fn run(&mut self, inputs: &[Tensor], run: &Run) -> Result<Vec<Tensor>, ExecuteError> {
-        let values = inputs[0].to_f32().expect("the model takes FP32");
-        let rows = values.chunks(Content::WIDTH);
-        self.machine.run(rows.len(), run)?;
-        self.machine.count(rows.clone().filter_map(Content::of_row));
-        let answers: Vec<f32> = rows.flat_map(|row| Content::answer(row, self.version)).collect();
-        let output = Tensor::from_f32(inputs[0].shape().clone(), &answers);
-        Ok(vec![output.expect("as many as there were")])
+        let values = |input: &Tensor| input.to_f32().expect("the models take FP32");
+        let first = values(&inputs[0]);
+        let rows = first.len() / self.kind.inputs()[0].1;
+        self.machine.run(rows, run)?;
+        let answers = match self.kind {
+            Kind::Contents => self.contents(&first),
+            Kind::Sums => self.sums(&first, &values(&inputs[1])),
+        };
+        let output = |(_, width): &(&str, usize)| {
+            let output = Tensor::from_f32([rows as u64, *width as u64].into(), &answers);
+            output.expect("as many as there were")
+        };
+        Ok(self.kind.outputs().iter().map(output).collect())
     }
 
     fn share(&self) -> Option<Box<dyn Session>> {
-        Some(Box::new(Self::load(self.machine.clone(), self.version)))
+        Some(Box::new(Self::load(self.machine.clone(), self.kind, self.version)))
     }
 }

@@ -38,7 +38,7 @@ pub(crate) enum Fault {
     Membership,
     /// A gateway's process vanishes, or that of all of them, and another one begins later.
     GatewayCrash,
-    /// A worker's model is replaced by another version of it.
+    /// A model of a worker is replaced by another version of it.
     Replacement,
 }
 
@@ -180,14 +180,16 @@ impl Blow {
                 .await;
             }
             Fault::Replacement => {
-                let back = self.random.bool();
-                self.host.replace_model(back).await;
+                let (back, host) = (self.random.bool(), &self.host);
+                let models: Vec<_> = host.models().collect();
+                host.replace(models[self.random.usize(..models.len())], back).await;
             }
             Fault::GatewayCrash => {
                 let crash = |gateway: &usize| self.fleet.fronts[*gateway].crash();
                 let ended: Vec<_> = self.gateways.iter().filter_map(crash).collect();
-                self.last(100, 3000).await;
+                sleep(Duration::from_millis(10)).await;
                 ended.iter().for_each(|process| self.fleet.journal.check_ended(*process));
+                self.last(100, 3000).await;
                 for gateway in self.gateways {
                     self.fleet.boot_gateway(gateway, &mut self.random).await;
                 }

@@ -11,11 +11,9 @@ use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use crate::content::Content;
-use crate::faults::Fault;
 use crate::front::{Front, Surroundings, Told};
 use crate::host::Host;
 use crate::journal::Journal;
-use crate::models::Models;
 use crate::network::Network;
 use crate::scenario::Scenario;
 use crate::trace::Trace;
@@ -46,11 +44,7 @@ impl Fleet {
     ) -> Arc<Self> {
         let journal = Journal::new(trace.clone());
         let network = Network::new(random.fork());
-        let host = |number| {
-            let id = WorkerId::from(format!("worker_{number}").as_str());
-            let models = Models::new(scenario.has(Fault::Replacement));
-            Host::new(id, models, scenario.worker.clone(), trace.clone())
-        };
+        let host = |number| Host::new(number, scenario, trace.clone());
         let hosts: Vec<_> = (1..=scenario.workers).map(host).collect();
         hosts.iter().for_each(Host::boot);
         while hosts.iter().any(|host| host.process().is_none()) {

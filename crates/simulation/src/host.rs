@@ -14,14 +14,21 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
+use crate::content::Content;
 use crate::engine::{Engine, Machine};
+use crate::faults::Fault;
 use crate::models::Models;
+use crate::scenario::Scenario;
+use crate::sums::Sum;
 use crate::trace::Trace;
 
 /// A machine, with one worker process at a time.
 pub(crate) struct Host {
     pub(crate) id: WorkerId,
-    pub(crate) models: Models,
+    /// What it serves.
+    pub(crate) contents: Models,
+    /// Only where anybody asks for it.
+    pub(crate) sums: Option<Models>,
     config: WorkerConfig,
     trace: Arc<Trace>,
     state: Mutex<State>,
@@ -48,14 +55,20 @@ pub(crate) struct Process {
 }
 
 impl Host {
-    pub(crate) fn new(
-        id: WorkerId,
-        models: Models,
-        config: WorkerConfig,
-        trace: Arc<Trace>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(number: usize, scenario: &Scenario, trace: Arc<Trace>) -> Arc<Self> {
+        let id = WorkerId::from(format!("worker_{number}").as_str());
+        let config = scenario.worker.clone();
+        let change = scenario.has(Fault::Replacement);
         let (state, thawed) = (Mutex::default(), Notify::new());
-        Arc::new(Self { id, models, config, trace, state, thawed })
+        let contents = Models::new(Content::MODEL, "", change);
+        let sums = || Models::new(Sum::MODEL, Sum::CONFIG, change);
+        let sums = (scenario.load.sequences > 0).then(sums);
+        Arc::new(Self { id, contents, sums, config, trace, state, thawed })
+    }
+
+    /// All that it serves.
+    pub(crate) fn models(&self) -> impl Iterator<Item = &Models> {
+        std::iter::once(&self.contents).chain(&self.sums)
     }
 
     /// Starts a process, unless there is one. It serves when it has loaded its model.
@@ -72,8 +85,8 @@ impl Host {
         let host = self.clone();
         let boot = move || {
             let machine = Arc::new(Machine::default());
-            let repository = Repository::open([host.models.path()]);
-            let repository = repository.expect("the folder is there");
+            let repository = Repository::open(host.models().map(Models::path));
+            let repository = repository.expect("the folders are there");
             let engine = Arc::new(Engine { machine: machine.clone() });
             let worker = Worker::start(host.id.clone(), repository, engine, &host.config);
             let worker = worker.expect("the model loads");
@@ -87,10 +100,11 @@ impl Host {
     fn serve(&self, process: Arc<Process>) {
         let mut state = self.state.lock();
         if state.is_on && state.started == process.number {
-            let versions = process.versions();
-            let number = process.number;
-            self.trace.note(format_args!("{} serves {versions:?}, process {number}", self.id));
-            versions.iter().for_each(|version| self.models.is_served(*version));
+            self.trace.note(format_args!("{} serves, process {}", self.id, process.number));
+            for models in self.models() {
+                let versions = process.versions(models.name());
+                versions.iter().for_each(|version| models.is_served(*version));
+            }
             state.process = Some(process);
         } else {
             drop(state);
@@ -122,36 +136,36 @@ impl Host {
         }
     }
 
-    /// Another version takes the place of the one that is there, and is loaded: by a worker that
-    /// looks at its folder, or because it is told to.
-    pub(crate) async fn replace_model(&self, back: bool) {
+    /// Another version of one of its models takes the place of the one that is there, and is
+    /// loaded: by a worker that looks at its folder, or because it is told to.
+    pub(crate) async fn replace(&self, models: &Models, back: bool) {
         const PAUSE: Duration = Duration::from_millis(50);
         const LOOKS: u32 = 40;
         const LIMIT: Duration = Duration::from_secs(60);
         let Some(process) = self.process() else { return };
-        let version = self.models.replace(back);
-        self.trace.note(format_args!("{} is given version {version}", self.id));
+        let (version, name) = (models.replace(back), models.name());
+        self.trace.note(format_args!("{} is given version {version} of {name}", self.id));
         let (began, mut looks) = (now(), if self.config.watch.is_some() { LOOKS } else { 0 });
         while now() - began < LIMIT {
             tokio::time::sleep(PAUSE).await;
             let is_present = self.process().is_some_and(|other| Arc::ptr_eq(&other, &process));
-            if !is_present || self.models.present() != version {
+            if !is_present || models.present() != version {
                 return;
             }
             if looks > 0 {
                 looks -= 1;
-            } else if let Err(error) = process.load().await {
+            } else if let Err(error) = process.load(name).await {
                 // A machine that fails is told so once more.
                 self.trace.note(format_args!("{} does not load: {:?}", self.id, error.kind()));
                 continue;
             }
-            if process.versions() == [version] && !process.is_loading().await {
-                self.trace.note(format_args!("{} serves version {version}", self.id));
-                self.models.is_served(version);
+            if process.versions(name) == [version] && !process.is_loading(name).await {
+                self.trace.note(format_args!("{} serves version {version} of {name}", self.id));
+                models.is_served(version);
                 return;
             }
         }
-        self.trace.violation(format_args!("{} never serves version {version}", self.id));
+        self.trace.violation(format_args!("{} never serves version {version} of {name}", self.id));
     }
 
     /// Nothing in the process moves from now on, or moves again.
@@ -189,21 +203,28 @@ impl Host {
 }
 
 impl Process {
-    /// The versions of the model that it serves.
-    pub(crate) fn versions(&self) -> Vec<u64> {
-        self.worker.models().iter().filter_map(|model| model.version.number()).collect()
+    /// The versions of a model that it serves.
+    pub(crate) fn versions(&self, name: &str) -> Vec<u64> {
+        let models = self.worker.models().into_iter().filter(|model| model.name.as_str() == name);
+        models.filter_map(|model| model.version.number()).collect()
     }
 
-    /// Loads the model as it is on the disk now.
-    async fn load(&self) -> Result<(), ServiceError> {
-        let model = "model".parse().expect("a name");
+    /// Loads a model as it is on the disk now.
+    async fn load(&self, name: &str) -> Result<(), ServiceError> {
+        let model = name.parse().expect("a name");
         self.worker.load(LoadRequest { model, config: None, files: Vec::new() }).await
     }
 
     /// Whether a version is on its way, which may not be on the disk any more.
-    async fn is_loading(&self) -> bool {
-        let index = self.worker.index().await.unwrap_or_default();
-        index.iter().any(|entry| entry.state == ModelState::Loading)
+    async fn is_loading(&self, name: &str) -> bool {
+        self.states(name).await.contains(&ModelState::Loading)
+    }
+
+    /// The states of all versions of a model that are not just known.
+    pub(crate) async fn states(&self, name: &str) -> Vec<ModelState> {
+        let index = self.worker.index().await.unwrap_or_default().into_iter();
+        let states = index.filter(|entry| entry.name.as_str() == name).map(|entry| entry.state);
+        states.filter(|state| *state != ModelState::Unavailable).collect()
     }
 
     /// Answers a request for whoever is at the other end of a connection, until that is closed.

@@ -48,6 +48,8 @@ struct Asked {
     task: Option<task::Id>,
     /// Its last try ended in a way after which another one costs nothing.
     next_is_free: bool,
+    /// It is certain that its last try has had no effect.
+    last_did_nothing: bool,
 }
 
 /// What a gateway has in hand. The books of one process are not those of the next.
@@ -90,6 +92,7 @@ pub(crate) struct Try<'a> {
     is_witness: bool,
     /// Whether another try after this one costs nothing.
     next_is_free: bool,
+    did_nothing: bool,
 }
 
 impl Journal {
@@ -147,7 +150,10 @@ impl Journal {
         worker: &WorkerId,
     ) -> Try<'_> {
         let id = request.id.to_string();
-        let key = RoutingKey::of(&request.model, &request.inputs);
+        let key = match &request.sequence {
+            Some(step) => RoutingKey::of_sequence(&request.model, &step.id),
+            None => RoutingKey::of(&request.model, &request.inputs),
+        };
         let state = &mut *self.state.lock();
         state.tries += 1;
         let asked = state.requests.entry(id.clone()).or_default();
@@ -158,9 +164,10 @@ impl Journal {
         let account = state.gateways.entry(gateway).or_default();
         let under_way = account.under_way.entry((key, worker.clone())).or_default();
         let is_known = is_first && account.answered.contains(&key);
-        let rides = *under_way > 0 && !is_hedge && !is_known;
+        let is_sequence = request.sequence.is_some();
+        let rides = *under_way > 0 && !is_hedge && !is_known && !is_sequence;
         let is_beside = asked.in_flight > 0;
-        let is_extra = !rides && (is_beside || !is_first && !asked.next_is_free);
+        let is_extra = !rides && !is_sequence && (is_beside || !is_first && !asked.next_is_free);
         *under_way += u64::from(!is_hedge);
         asked.workers.push(worker.clone());
         asked.in_flight += 1;
@@ -180,6 +187,8 @@ impl Journal {
         self.trace.check(!account.barred.contains(worker), || {
             format!("{id} goes from {gateway} to {worker}, which it is to leave alone")
         });
+        let may_be_sent = !is_sequence || is_first || asked.last_did_nothing && !is_beside;
+        self.trace.check(may_be_sent, || format!("{id} may be heard twice"));
         if is_extra {
             self.check_budget(gateway, account);
         }
@@ -187,7 +196,7 @@ impl Journal {
             self.check_bound(gateway, account, worker);
         }
         let (worker, request) = (worker.clone(), id);
-        let next_is_free = false;
+        let (next_is_free, did_nothing) = (false, false);
         Try {
             journal: self,
             gateway,
@@ -199,6 +208,7 @@ impl Journal {
             is_extra,
             is_witness,
             next_is_free,
+            did_nothing,
         }
     }
 
@@ -267,6 +277,12 @@ impl Try<'_> {
             let state = &mut *self.journal.state.lock();
             state.gateways.entry(self.gateway).or_default().answered.insert(self.key);
         }
+        // Who refuses a step has not begun it; who has no more time for it may have.
+        self.did_nothing = result.as_ref().is_err_and(|error| {
+            let is_refused = matches!(error.blame(), Blame::Client | Blame::Server)
+                && error.kind() != ErrorKind::DeadlineExceeded;
+            error.is_unsent() || is_refused
+        });
         self.next_is_free = result.as_ref().is_err_and(|error| {
             error.is_unsent()
                 || error.kind() == ErrorKind::Overloaded
@@ -293,6 +309,7 @@ impl Drop for Try<'_> {
             asked.in_flight -= 1;
             asked.witnesses -= u64::from(self.is_witness);
             asked.next_is_free = *next_is_free;
+            asked.last_did_nothing = self.did_nothing;
         }
         journal.trace.note(format_args!("{request} is over at {worker}"));
     }

@@ -4,10 +4,10 @@
 //!
 //! The gateways are real: routing, breakers, probes, tries and deadlines, as `inferring gateway`
 //! runs them. The workers are real: their source, compiled over a simulated clock and simulated
-//! threads (`inferring-worker-simulated`). Simulated are what lies below: the engine that runs a
-//! model, the machine with its process, and the connections between gateways and workers, at the
-//! seam where `client::RemoteWorker` stands otherwise. HTTP and sockets are not part of it; tests
-//! over real processes are. See `docs/adr/0019-a-fleet-in-a-seed.md`.
+//! threads (`inferring-worker-simulated`). Simulated are what lies below: the engine that runs
+//! models, the machines with their processes and folders, and the connections between gateways and
+//! workers, at the seam where `client::RemoteWorker` stands otherwise. HTTP and sockets are not part
+//! of it; tests over real processes are. See `docs/adr/0019-a-fleet-in-a-seed.md`.
 
 mod calm;
 mod clients;
@@ -21,7 +21,10 @@ mod journal;
 mod life;
 mod models;
 mod network;
+mod room;
 mod scenario;
+mod sequences;
+mod sums;
 mod trace;
 
 use std::sync::Arc;
@@ -86,18 +89,23 @@ async fn live(lockstep: &Lockstep, trace: &Arc<Trace>, random: &mut Rng) -> (u64
     trace.note(format_args!("{scenario:?}"));
     let fleet = Fleet::start(&scenario, trace.clone(), random).await;
     let until = Instant::now() + scenario.load.time;
-    let (ends, ()) = tokio::join!(
+    let mut own = random.fork();
+    let (mut ends, in_sequences, ()) = tokio::join!(
+        biased;
         clients::ask(&fleet, &scenario, random.fork()),
+        sequences::ask(&fleet, &scenario, &mut own),
         faults::strike(&fleet, &scenario.faults, scenario.fault_pace, until, random.fork()),
     );
+    ends.add(in_sequences);
     calm::recover(&fleet, &scenario).await;
     calm::agree(&fleet, &scenario).await;
     calm::share(&fleet).await;
     calm::crowd(&fleet).await;
+    room::fill(&fleet, &scenario).await;
     calm::rest(&fleet).await;
     let tries = fleet.journal.tries();
     end(fleet, lockstep).await;
-    (ends.answers + ends.errors + ends.left, ends.answers, tries)
+    (ends.all(), ends.answers, tries)
 }
 
 /// Stops everything, and sees that nothing is left.

@@ -1,5 +1,5 @@
-//! The model on a machine's disk, of which one version takes the place of another, and which
-//! versions may answer whom.
+//! A model on a machine's disk, of which one version takes the place of another, and which versions
+//! may answer whom.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,20 @@ use inferring_lockstep::now;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-/// What machines have that never get another version.
-static UNCHANGED: LazyLock<TempDir> = LazyLock::new(folder_with_first);
+use crate::content::Content;
+use crate::sums::Sum;
 
-/// The folder of a worker's model. There is one version in it at a time.
+/// Both models, for machines that never get another version.
+static UNCHANGED: LazyLock<TempDir> = LazyLock::new(|| {
+    let folder = folder();
+    put_first(folder.path(), Content::MODEL, "");
+    put_first(folder.path(), Sum::MODEL, Sum::CONFIG);
+    folder
+});
+
+/// The folder of one of a worker's models. There is one version in it at a time.
 pub(crate) struct Models {
+    name: &'static str,
     /// Its own, where versions change.
     own: Option<TempDir>,
     releases: Mutex<Vec<Release>>,
@@ -27,15 +36,23 @@ struct Release {
 }
 
 impl Models {
-    /// The first version, for ever or at first.
-    pub(crate) fn new(change: bool) -> Self {
-        let releases = vec![Release { version: 1, until: None }];
-        Self { own: change.then(folder_with_first), releases: Mutex::new(releases) }
+    /// The first version of the model of that name, for ever or at first.
+    pub(crate) fn new(name: &'static str, config: &str, change: bool) -> Self {
+        let own = change.then(folder);
+        if let Some(own) = &own {
+            put_first(own.path(), name, config);
+        }
+        let releases = Mutex::new(vec![Release { version: 1, until: None }]);
+        Self { name, own, releases }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
     }
 
     /// The model's folder.
     pub(crate) fn path(&self) -> PathBuf {
-        self.own.as_ref().unwrap_or(&UNCHANGED).path().join("model")
+        self.own.as_ref().unwrap_or(&UNCHANGED).path().join(self.name)
     }
 
     /// Puts another version in the place of the one that is there: the next, or where `back` and
@@ -72,10 +89,13 @@ impl Models {
     }
 }
 
-fn folder_with_first() -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder for a file");
-    put(&folder.path().join("model"), 1);
-    folder
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("room for a folder")
+}
+
+fn put_first(folder: &Path, name: &str, config: &str) {
+    put(&folder.join(name), 1);
+    fs::write(folder.join(name).join("config.toml"), config).expect("room for a file");
 }
 
 /// A version's file, which no engine reads.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use inferring_gateway::GatewayConfig;
-use inferring_worker_simulated::{CacheConfig, QueueConfig, WorkerConfig};
+use inferring_worker_simulated::{CacheConfig, QueueConfig, SequenceConfig, WorkerConfig};
 
 use crate::faults::Fault;
 
@@ -37,6 +37,8 @@ pub(crate) struct Load {
     pub(crate) leaving: f64,
     /// The share of moments at which not one request is sent but many.
     pub(crate) bursts: f64,
+    /// How many clients go through sequences.
+    pub(crate) sequences: usize,
     /// The longest time that a client waits.
     pub(crate) timeout_max: Duration,
 }
@@ -57,6 +59,7 @@ impl Scenario {
                 contents: random.u32(5..200),
                 leaving: random.f64() * 0.3,
                 bursts: random.f64() * 0.05,
+                sequences: if random.u8(..3) == 0 { random.usize(1..=4) } else { 0 },
                 timeout_max: Duration::from_millis(random.u64(200..5000)),
             },
         }
@@ -102,6 +105,10 @@ fn worker(faults: &[Fault], random: &mut Rng) -> WorkerConfig {
         instances: Some(NonZeroUsize::MIN.saturating_add(random.usize(..3))),
         // A hang without a limit is nobody's to end.
         run_limit: Some(Duration::from_millis(random.u64(500..2000))),
+        sequences: SequenceConfig {
+            idle_timeout: Duration::from_millis(random.u64(500..3000)),
+            count_max: NonZeroUsize::MIN.saturating_add(random.usize(1..10)),
+        },
         watch: watches.then_some(Duration::from_millis(500)),
         ..WorkerConfig::default()
     }
