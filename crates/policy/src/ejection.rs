@@ -13,6 +13,12 @@
 //! *How far off.* A success rate must lie below the median by a margin and by
 //! [`DEVIATIONS`] of the fleet's own spread; a time must be some factor longer.
 //!
+//! *When.* At any look, also some seconds after the last failure: the window forgets successes as
+//! it forgets failures. Where requests get few after a worker has failed, those that went well
+//! before that are forgotten first, and its share falls below the bound as nothing new is known. No
+//! verdict rests on what is older than ten seconds, and where requests are few the others bear them
+//! easily; to ask for a fresh failure would let go whoever is asked too seldom to fail each second.
+//!
 //! *Refusals* count as non-successes only while most of the fleet refuses next to nothing. When
 //! all queues are full, the one that refuses a little more is not ill, and to leave it alone would
 //! push its load onto the others, which refuse already.
