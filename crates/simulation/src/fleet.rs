@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use crate::content::Content;
 use crate::front::{Front, Surroundings, Told};
 use crate::host::Host;
-use crate::journal::Journal;
+use crate::journal::{Bar, Journal};
 use crate::network::Network;
 use crate::scenario::Scenario;
 use crate::trace::Trace;
@@ -93,12 +93,19 @@ impl Fleet {
         self.trace.note(format_args!("{incarnation} is told of {names:?}"));
         // Whom it may ask again it may ask at any time from here on, and whom not, not from the
         // return on.
-        let may_be_asked = |host: &Host| list.iter().any(|w| w.id == host.id && !w.draining);
-        let (in_it, out): (Vec<_>, Vec<_>) = self.hosts.iter().partition(|host| may_be_asked(host));
-        in_it.iter().for_each(|host| self.journal.allow(incarnation, &host.id));
+        let bars = self.hosts.iter().map(|host| (&host.id, Bar::of(&host.id, &list)));
+        for (worker, bar) in bars.clone() {
+            if bar.is_none() {
+                self.journal.allow(incarnation, worker);
+            }
+        }
         match process.apply(list.clone()).await {
             Some(Ok(Told::Last)) => {
-                out.iter().for_each(|host| self.journal.bar(incarnation, &host.id));
+                for (worker, bar) in bars {
+                    if let Some(bar) = bar {
+                        self.journal.bar(incarnation, worker, bar);
+                    }
+                }
             }
             // Another list is to be in force, or nobody is there to go by it.
             Some(Ok(Told::Since)) | None => {}

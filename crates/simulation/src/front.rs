@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 
 use crate::fleet::spec;
 use crate::host::Host;
-use crate::journal::Journal;
+use crate::journal::{Bar, Journal};
 use crate::life::Life;
 use crate::network::{Link, Network};
 use crate::trace::Trace;
@@ -113,9 +113,11 @@ impl Front {
         let Surroundings { config, hosts, journal, trace, .. } = &*self.around;
         let incarnation = Incarnation { gateway: self.number, number };
         journal.begin(incarnation);
-        let is_asked = |host: &Host| list.iter().any(|w| w.id == host.id && !w.draining);
-        let left_alone = hosts.iter().filter(|host| !is_asked(host));
-        left_alone.for_each(|host| journal.bar(incarnation, &host.id));
+        for host in hosts {
+            if let Some(bar) = Bar::of(&host.id, &list) {
+                journal.bar(incarnation, &host.id, bar);
+            }
+        }
         let life = Arc::new(Life::default());
         let connect = self.connector(incarnation, &life);
         let gateway = Gateway::from_list(list, config.clone(), connect);

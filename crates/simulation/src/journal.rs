@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use inferring_types::{
     Blame, ErrorKind, InferRequest, InferResponse, RequestId, RoutingKey, ServiceError, WorkerId,
+    WorkerSpec,
 };
 use parking_lot::Mutex;
 use tokio::task;
@@ -70,7 +71,26 @@ struct Account {
     extra: u64,
     extra_ever: u64,
     /// Workers that it is to send nothing new.
-    barred: BTreeSet<WorkerId>,
+    barred: BTreeMap<WorkerId, Bar>,
+}
+
+/// Why a gateway is to send nothing new to a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bar {
+    /// It drains. What goes on with a sequence that it keeps is not new.
+    Drains,
+    /// It is no worker of the gateway.
+    Left,
+}
+
+impl Bar {
+    /// What a list says of a worker; `None` where it is to be asked.
+    pub(crate) fn of(worker: &WorkerId, list: &[WorkerSpec]) -> Option<Self> {
+        match list.iter().find(|listed| listed.id == *worker) {
+            None => Some(Self::Left),
+            Some(listed) => listed.draining.then_some(Self::Drains),
+        }
+    }
 }
 
 /// A request in flight, until it is dropped.
@@ -128,8 +148,9 @@ impl Journal {
     }
 
     /// A gateway is not to send anything new to a worker.
-    pub(crate) fn bar(&self, gateway: Incarnation, worker: &WorkerId) {
-        self.state.lock().gateways.entry(gateway).or_default().barred.insert(worker.clone());
+    pub(crate) fn bar(&self, gateway: Incarnation, worker: &WorkerId, bar: Bar) {
+        let state = &mut *self.state.lock();
+        state.gateways.entry(gateway).or_default().barred.insert(worker.clone(), bar);
     }
 
     /// A client asks a gateway, in its own task.
@@ -184,7 +205,13 @@ impl Journal {
         self.trace.check(is_new, || format!("{id} was sent to {worker} twice"));
         self.trace
             .check(account.ended.is_none(), || format!("{id} goes from {gateway}, which died"));
-        self.trace.check(!account.barred.contains(worker), || {
+        let goes_on = request.sequence.as_ref().is_some_and(|step| !step.start);
+        let is_barred = match account.barred.get(worker) {
+            None => false,
+            Some(Bar::Drains) => !goes_on,
+            Some(Bar::Left) => true,
+        };
+        self.trace.check(!is_barred, || {
             format!("{id} goes from {gateway} to {worker}, which it is to leave alone")
         });
         let may_be_sent = !is_sequence || is_first || asked.last_did_nothing && !is_beside;
