@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use inferring_gateway::{
@@ -184,7 +184,8 @@ impl Front {
             let host = hosts.iter().find(|host| spec(&host.id).address == address);
             let host = host.cloned().ok_or_else(|| ServiceError::invalid("no such machine"))?;
             let (network, journal, life) = (network.clone(), journal.clone(), life.clone());
-            let link = Link { network, journal, gateway: incarnation, life, host };
+            let draining = OnceLock::new();
+            let link = Link { network, journal, gateway: incarnation, life, host, draining };
             Ok(Arc::new(link) as Arc<dyn WorkerService>)
         })
     }

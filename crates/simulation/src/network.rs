@@ -3,19 +3,20 @@
 //!
 //! It behaves as TCP does: what is sent on a connection arrives late, or the connection breaks;
 //! nothing arrives twice, and a lost packet is a delay. Messages on different connections overtake
-//! each other. What a worker answers comes over as what its status code says, and no more.
+//! each other. What a worker answers comes over as what its status code and its fields say, and no
+//! more.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fastrand::Rng;
 use inferring_lockstep::now;
 use inferring_protocol::status::{error_from_http, http_status};
 use inferring_types::{
-    BoxFuture, Deadline, IndexEntry, InferRequest, InferResponse, InferenceService, LoadRequest,
-    ModelConfig, ModelMetadata, ModelName, ModelRepository, ModelSelector, ModelStatistics,
-    NodeStatus, ServiceError, StatusSource, WorkerId,
+    Blame, BoxFuture, Deadline, DrainListener, IndexEntry, InferRequest, InferResponse,
+    InferenceService, LoadRequest, ModelConfig, ModelMetadata, ModelName, ModelRepository,
+    ModelSelector, ModelStatistics, NodeStatus, ServiceError, StatusSource, WorkerId,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -100,6 +101,8 @@ pub(crate) struct Link {
     /// The gateway's: connections are closed when it ends.
     pub(crate) life: Arc<Life>,
     pub(crate) host: Arc<Host>,
+    /// Whom to tell that the worker wants no new requests.
+    pub(crate) draining: OnceLock<DrainListener>,
 }
 
 impl Link {
@@ -159,8 +162,12 @@ impl Link {
         let connection = Connection { task: Some(task) };
         let answer = answered.await;
         self.host.thawed().await;
+        let drains = !process.worker.is_ready(None);
         connection.close();
         self.carry(Way::Back).await?;
+        if drains && let Some(listener) = self.draining.get() {
+            listener();
+        }
         match answer {
             Ok(answer) => answer.map_err(|error| over_the_wire(&error)),
             Err(_) => Err(ServiceError::unreachable("connection reset")),
@@ -206,7 +213,11 @@ fn ended() -> ServiceError {
 
 fn over_the_wire(error: &ServiceError) -> ServiceError {
     let retry_after = error.worth_retrying_after();
-    let told = error_from_http(http_status(error.kind()), error.to_string(), retry_after);
+    let mut told = error_from_http(http_status(error.kind()), error.to_string(), retry_after);
+    if error.blame() == Blame::Client && error.is_retryable() {
+        // It says so by a field of its own.
+        told = told.retryable();
+    }
     match error.load() {
         Some(load) => told.with_load(load),
         None => told,
@@ -234,6 +245,10 @@ impl InferenceService for Link {
 impl StatusSource for Link {
     fn status(&self) -> BoxFuture<'_, Result<NodeStatus, ServiceError>> {
         Box::pin(async { self.life.share(self.health()).await.unwrap_or_else(|| Err(ended())) })
+    }
+
+    fn on_draining(&self, listener: DrainListener) {
+        let _ = self.draining.set(listener);
     }
 }
 
