@@ -7,6 +7,7 @@
 mod admission;
 mod breakers;
 mod ejection;
+mod fake_worker;
 mod fixture;
 mod flights;
 mod hedges;
