@@ -227,11 +227,10 @@ impl RemoteWorker {
     /// The same of a request that has come so far `before`, on a connection that broke.
     async fn exchange_after(
         &self,
-        before: Progress,
+        mut before: Progress,
         request: impl Fn() -> Request<Chunks>,
         repeats: Repeats,
     ) -> Result<Response<Bytes>, ServiceError> {
-        let mut before = before;
         while before == Progress::Unsent
             && let Some(mut connection) = self.pool.take(now())
         {

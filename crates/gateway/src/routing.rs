@@ -282,6 +282,13 @@ impl<'a> Route<'a> {
         self.membership.endpoints().iter().map(|endpoint| known(endpoint)).collect()
     }
 
+    /// Whether the worker in that place, which stands so, could be the next one to ask.
+    fn is_candidate(&self, place: usize, standing: Standing, panics: bool) -> bool {
+        let may_be_asked =
+            self.may_be_asked(standing) || panics && standing.may_be_asked_in_panic();
+        may_be_asked && !self.tried.contains(&place)
+    }
+
     /// Whether a worker is asked that stands so.
     fn may_be_asked(&self, standing: Standing) -> bool {
         match &self.request.sequence {
@@ -300,12 +307,7 @@ impl<'a> Route<'a> {
         let mut late = SmallVec::<[usize; 8]>::new();
         let remaining = self.request.deadline.at().saturating_duration_since(now);
         for (place, endpoint) in self.membership.endpoints().iter().enumerate() {
-            let is_candidate = |known: &Known| {
-                let standing = known.standing;
-                let may_be_asked =
-                    standing.may_be_asked() || panics && standing.may_be_asked_in_panic();
-                may_be_asked && !self.tried.contains(&place)
-            };
+            let is_candidate = |known: &Known| self.is_candidate(place, known.standing, panics);
             let Some(Known { report, .. }) = standings[place].filter(is_candidate) else {
                 field.push(None);
                 continue;

@@ -47,10 +47,7 @@ impl<'a> Route<'a> {
         // One that it has left, or that serves the model no more, does not know it.
         let home = home.filter(|&home| standings[home].is_some() && !self.tried.contains(&home));
         let leave = |place: usize| {
-            let standing = standings[place]?.standing;
-            let may_be_asked =
-                self.may_be_asked(standing) || panics && standing.may_be_asked_in_panic();
-            let is_candidate = may_be_asked && !self.tried.contains(&place);
+            let is_candidate = self.is_candidate(place, standings[place]?.standing, panics);
             Some((place, is_candidate.then(|| permit(&endpoints[place], panics, now))??))
         };
         let (place, permit) = match home {
