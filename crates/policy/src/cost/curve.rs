@@ -40,8 +40,8 @@ pub(crate) struct Curve {
     runs: u64,
     /// Of the latest runs, over all sizes: how long each took, in terms of what was expected.
     ratios: [f32; WITNESSES],
-    /// Which runs those were.
-    witnesses: [u64; WITNESSES],
+    /// Until which run the size of each had taken what was expected.
+    held_until: [u64; WITNESSES],
     /// The runs since the curve was moved as a whole.
     since_moved: u64,
     learnt_at: Instant,
@@ -66,7 +66,7 @@ impl Curve {
             fixed: 0.0,
             runs: 0,
             ratios: [1.0; WITNESSES],
-            witnesses: [0; WITNESSES],
+            held_until: [0; WITNESSES],
             since_moved: 0,
             learnt_at: now,
         }
@@ -86,17 +86,28 @@ impl Curve {
         curve
     }
 
+    /// A run took that long.
     pub(crate) fn learn(&mut self, rows: usize, time: Duration, now: Instant) {
+        self.runs += 1;
+        self.take_note(rows, time, true, now);
+    }
+
+    /// A run took that long before there was anything to do. All such runs are as one: were the
+    /// first of them wrong, all would be.
+    pub(crate) fn learn_ahead(&mut self, rows: usize, time: Duration, now: Instant) {
+        self.take_note(rows, time, false, now);
+    }
+
+    fn take_note(&mut self, rows: usize, time: Duration, is_witness: bool, now: Instant) {
         // No run takes no time; a clock that says so is too coarse.
         let mut seconds = time.as_secs_f64().max(1e-9);
         let index = sizes::index(rows).min(self.windows.len() - 1);
-        if rows != sizes::rows(index) && self.runs > 0 {
+        if rows != sizes::rows(index) && self.best.expected > 0.0 {
             // A table's place stands for its largest size.
             seconds *= self.expected(sizes::rows(index)) / self.expected(rows);
         }
-        self.runs += 1;
         self.learnt_at = now;
-        let moved = self.testify(index, seconds);
+        let moved = is_witness && self.testify(index, seconds);
         let window = self.windows[index].get_or_insert_with(|| Box::new(Window::new()));
         let changed = window.push(seconds, self.runs);
         if moved || changed {
@@ -132,6 +143,12 @@ impl Curve {
         self.learnt_at
     }
 
+    /// Of how many runs of that size, not too long ago, the times are known.
+    pub(crate) fn known_of(&self, rows: usize) -> usize {
+        let window = self.windows.get(sizes::index(rows)).and_then(Option::as_deref);
+        window.map_or(0, |window| window.recent(self.runs))
+    }
+
     /// What is known of the sizes that have run.
     pub(crate) fn points(&self) -> Vec<CostPoint> {
         let known = self.windows.iter().zip(&self.table);
@@ -160,11 +177,15 @@ impl Curve {
 
     /// Takes a run's word for whether the curve as a whole is still right; moves it if not.
     fn testify(&mut self, index: usize, seconds: Seconds) -> bool {
-        let window = self.windows[index].as_ref();
-        let Some(anchor) = window.and_then(|window| window.anchor()) else { return false };
+        let Some(window) = self.windows[index].as_mut() else { return false };
+        let Some(anchor) = window.anchor() else { return false };
+        let ratio = seconds / anchor.seconds;
+        if (DRIFT.recip()..DRIFT).contains(&ratio) {
+            window.confirm(self.runs);
+        }
         let witness = (self.since_moved % WITNESSES as u64) as usize;
-        self.ratios[witness] = (seconds / anchor) as f32;
-        self.witnesses[witness] = self.runs;
+        self.ratios[witness] = ratio as f32;
+        self.held_until[witness] = anchor.run;
         self.since_moved += 1;
         if self.since_moved < WITNESSES as u64 {
             return false;
@@ -176,10 +197,13 @@ impl Curve {
         if !slower && !faster {
             return false;
         }
-        let first_witness = self.witnesses.iter().copied().min().unwrap_or(self.runs);
+        // What ran after that may have taken what it takes now.
+        let mut held_until = self.held_until;
+        held_until.sort_unstable();
+        let last = held_until[WITNESSES / 2];
         let factor = (sorted[WITNESSES / 2 - 1] + sorted[WITNESSES / 2]) / 2.0;
         for window in self.windows.iter_mut().flatten() {
-            window.rescale(first_witness, factor);
+            window.rescale(last, factor, self.runs);
         }
         self.ratios = [1.0; WITNESSES];
         self.since_moved = 0;
@@ -347,12 +371,26 @@ mod tests {
     #[test]
     fn a_model_that_slows_down_does_so_at_every_size() {
         let mut curve = learnt(&[(1, 1.0), (8, 4.0), (32, 10.0)], 8);
+        curve.learn(1, Duration::from_secs(1), clock::start());
         for _ in 0..WITNESSES {
             curve.learn(1, Duration::from_secs(3), clock::start());
         }
         for (rows, expected) in [(1, 3.0), (8, 12.0), (32, 30.0)] {
             assert_near(curve.expected(rows), expected);
         }
+    }
+
+    /// A size that was learnt wrong says nothing of those that ran since.
+    #[test]
+    fn what_ran_since_is_not_moved() {
+        let mut curve = learnt(&[(1, 1.0), (32, 10.0)], 3);
+        for rows in [1, 32].repeat(WITNESSES) {
+            curve.learn(rows, Duration::from_secs(if rows == 1 { 1 } else { 3 }), clock::start());
+        }
+        assert_near(curve.expected(1), 1.0);
+        assert_near(curve.expected(32), 3.0);
+        (0..WITNESSES).for_each(|_| curve.learn(32, Duration::from_secs(1), clock::start()));
+        assert_near(curve.expected(1), 1.0);
     }
 
     #[test]

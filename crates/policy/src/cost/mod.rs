@@ -60,6 +60,15 @@ impl CostModel {
 
     /// A run took that long.
     pub(crate) fn learn(&mut self, class: Class, rows: usize, time: Duration, now: Instant) {
+        self.curve(class, now).learn(rows, time, now);
+    }
+
+    /// A run took that long at warm-up.
+    pub(crate) fn learn_ahead(&mut self, class: Class, rows: usize, time: Duration, now: Instant) {
+        self.curve(class, now).learn_ahead(rows, time, now);
+    }
+
+    fn curve(&mut self, class: Class, now: Instant) -> &mut Curve {
         let index = match self.curves.binary_search_by_key(&class, |(class, _)| *class) {
             Ok(index) => index,
             Err(index) => {
@@ -71,7 +80,7 @@ impl CostModel {
                 index
             }
         };
-        self.curves[index].1.learn(rows, time, now);
+        &mut self.curves[index].1
     }
 
     /// What is known, for people.
@@ -134,6 +143,11 @@ impl Costs<'_> {
     pub(crate) fn best(&self) -> Best {
         let best = self.curve.best();
         Best { rows: best.rows, throughput: best.rows as f64 / self.expected(best.rows) }
+    }
+
+    /// Of how many runs of exactly so many rows, not too long ago, the times are known.
+    pub(crate) fn known_of(&self, rows: usize) -> usize {
+        self.curve.known_of(rows)
     }
 
     /// When the last run ended that taught anything.

@@ -26,6 +26,14 @@ struct Sample {
     run: u64,
 }
 
+/// What runs took until a while ago.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Anchor {
+    pub(super) seconds: Seconds,
+    /// The last of which it is known.
+    pub(super) run: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Window {
     samples: Vec<Sample>,
@@ -35,7 +43,7 @@ pub(super) struct Window {
     median: Seconds,
     p95: Seconds,
     /// The median as it was some runs ago, which later runs are held against.
-    anchor: Option<Seconds>,
+    anchor: Option<Anchor>,
     /// Runs since then.
     since_anchor: u32,
     /// By how much it was moved since its last run.
@@ -61,7 +69,7 @@ impl Window {
         let mut window = Self::new();
         window.samples.push(Sample { seconds: seconds as f32, run: 0 });
         (window.median, window.p95, window.next) = (seconds, safe, 1);
-        window.anchor = Some(seconds);
+        window.anchor = Some(Anchor { seconds, run: 0 });
         window
     }
 
@@ -88,7 +96,7 @@ impl Window {
         let changed = is_worth_it && self.sum_up();
         let runs = if self.anchor.is_some() { ANCHOR_KEPT } else { ANCHOR_FIRST };
         if self.since_anchor >= runs {
-            (self.anchor, self.since_anchor) = (Some(self.median), 0);
+            self.set_anchor(run);
         }
         changed
     }
@@ -107,18 +115,29 @@ impl Window {
         true
     }
 
-    /// What runs took until a while ago; `None` if there were too few to tell.
-    pub(super) fn anchor(&self) -> Option<Seconds> {
+    /// What is held against a run; `None` if there were too few to tell.
+    pub(super) fn anchor(&self) -> Option<Anchor> {
         self.anchor
     }
 
-    /// Runs before that one would take `factor` times as long now.
-    pub(super) fn rescale(&mut self, before: u64, factor: f64) {
+    /// That run still took what was to be expected.
+    pub(super) fn confirm(&mut self, run: u64) {
+        if let Some(anchor) = &mut self.anchor {
+            anchor.run = run;
+        }
+    }
+
+    fn set_anchor(&mut self, run: u64) {
+        (self.anchor, self.since_anchor) = (Some(Anchor { seconds: self.median, run }), 0);
+    }
+
+    /// Runs up to that one would take `factor` times as long now, after the last of so many `runs`.
+    pub(super) fn rescale(&mut self, last: u64, factor: f64, runs: u64) {
         let moved = (self.moved * factor).clamp(MOVED_MAX.recip(), MOVED_MAX);
         let factor = moved / self.moved;
         self.moved = moved;
         for sample in &mut self.samples {
-            if sample.run < before {
+            if sample.run <= last {
                 sample.seconds *= factor as f32;
             }
         }
@@ -129,12 +148,18 @@ impl Window {
             self.sum_up();
         }
         if self.anchor.is_some() {
-            (self.anchor, self.since_anchor) = (Some(self.median), 0);
+            self.set_anchor(runs);
         }
     }
 
     pub(super) fn runs(&self) -> u64 {
         self.runs
+    }
+
+    /// How many of its times are not old, now that there were `runs` of all sizes.
+    pub(super) fn recent(&self, runs: u64) -> usize {
+        let since = runs.saturating_sub(OLD);
+        self.samples.iter().filter(|sample| sample.run >= since).count()
     }
 
     /// By how many times it judges.
@@ -183,12 +208,12 @@ mod tests {
         for factor in [1.5, 0.5] {
             let mut window = Window::new();
             (0..5).for_each(|run| _ = window.push(1.0, run));
-            (5..1000).for_each(|before| window.rescale(before, factor));
+            (5..1000).for_each(|run| window.rescale(run, factor, run));
             let moved = window.median();
             assert!((0.24..4.1).contains(&moved), "{moved}");
             assert!((0.24..4.1).contains(&window.p95()));
             window.push(moved, 1001);
-            window.rescale(1002, factor);
+            window.rescale(1002, factor, 1002);
             assert!((window.median() / moved - factor).abs() < 0.01, "{}", window.median());
         }
     }
@@ -222,7 +247,7 @@ mod tests {
     fn what_was_supposed_gives_way_to_what_was_measured() {
         let mut window = Window::supposed(5.0, 6.0);
         assert_eq!((window.median(), window.p95(), window.runs()), (5.0, 6.0, 0));
-        window.rescale(1, 2.0);
+        window.rescale(1, 2.0, 1);
         assert_eq!((window.median(), window.p95()), (10.0, 12.0));
         assert!(window.push(1.0, 7));
         assert_eq!((window.median(), window.p95(), window.runs()), (1.0, 1.0, 1));
@@ -234,7 +259,7 @@ mod tests {
         for (run, seconds) in [(0, 1.0), (1, 1.0), (2, 1.0), (3, 3.0), (4, 3.0)] {
             window.push(seconds, run);
         }
-        window.rescale(3, 3.0);
+        window.rescale(2, 3.0, 4);
         assert_eq!((window.median(), window.p95()), (3.0, 3.0));
     }
 }

@@ -67,6 +67,30 @@ impl SchedulerConfig {
         self.allowed.get(next).copied().unwrap_or(rows)
     }
 
+    /// Sizes of run that tell what the others cost, in ascending order: those that are allowed, or
+    /// powers of two and the maximum.
+    pub fn landmarks(&self) -> impl Iterator<Item = usize> {
+        std::iter::successors(self.landmark_above(0), |&rows| self.landmark_above(rows))
+    }
+
+    /// The first landmark of more rows.
+    pub(super) fn landmark_above(&self, rows: usize) -> Option<usize> {
+        if self.allowed.is_empty() {
+            let next = (rows + 1).checked_next_power_of_two().unwrap_or(usize::MAX);
+            return (rows < self.rows_max()).then(|| next.min(self.rows_max()));
+        }
+        self.allowed.iter().copied().find(|&allowed| allowed > rows)
+    }
+
+    /// The last landmark of fewer rows.
+    pub(super) fn landmark_below(&self, rows: usize) -> Option<usize> {
+        if self.allowed.is_empty() {
+            let fewer = rows.min(self.rows_max() + 1).checked_sub(1).filter(|&fewer| fewer > 0)?;
+            return Some(if fewer == self.rows_max() { fewer } else { 1 << fewer.ilog2() });
+        }
+        self.allowed.iter().copied().rfind(|&allowed| allowed < rows)
+    }
+
     /// The sizes of batch worth a thought, when there are `most` rows: each up to 64, powers of
     /// two beyond, and all there is.
     pub(super) fn sizes(&self, most: usize) -> impl Iterator<Item = usize> {
@@ -101,6 +125,25 @@ mod tests {
         }
         let sizes: Vec<_> = config.sizes(300).skip(62).collect();
         assert_eq!(sizes, [63, 64, 128, 256, 300]);
+    }
+
+    #[test]
+    fn landmarks_are_powers_of_two_and_the_maximum_or_what_is_allowed() {
+        let upto = |rows_max| SchedulerConfig { rows_max, ..SchedulerConfig::default() };
+        let allowing = |allowed| SchedulerConfig { allowed, ..SchedulerConfig::default() };
+        for (config, expected) in [
+            (upto(1), vec![1]),
+            (upto(24), vec![1, 2, 4, 8, 16, 24]),
+            (upto(32), vec![1, 2, 4, 8, 16, 32]),
+            (allowing(vec![3, 7]), vec![3, 7]),
+        ] {
+            let landmarks: Vec<_> = config.landmarks().collect();
+            assert_eq!(landmarks, expected);
+            for rows in 0..40 {
+                let below = landmarks.iter().copied().rfind(|&landmark| landmark < rows);
+                assert_eq!(config.landmark_below(rows), below, "{rows} of {expected:?}");
+            }
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::pace::Pace;
 use super::queue::Queue;
+use super::trials::Trials;
 use super::{DispatchReason, SchedulerConfig};
 use crate::cost::{Costs, Seconds};
 
@@ -42,8 +43,7 @@ pub(super) struct Situation<'a> {
     pub(super) oldest: Instant,
     /// Other instances that are idle too.
     pub(super) idle: usize,
-    /// Whether a larger batch is tried than seems best.
-    pub(super) is_trial: bool,
+    pub(super) trials: &'a Trials,
     /// Nothing more will come.
     pub(super) closed: bool,
 }
@@ -55,6 +55,8 @@ pub(super) enum Plan {
         rows: usize,
         reason: DispatchReason,
         sacrifice: Option<Instant>,
+        /// Whether it is of this size to learn what such a run costs.
+        is_trial: bool,
     },
     WaitUntil(Instant),
 }
@@ -90,22 +92,30 @@ fn run(
     let most = situation.rows.min(config.rows_max()).max(1);
     let reason = |rows| if rows >= config.rows_max() { DispatchReason::Full } else { reason };
     let Some(costs) = situation.costs else {
-        return Plan::Run { rows: most, reason: reason(most), sacrifice: None };
+        return Plan::Run { rows: most, reason: reason(most), sacrifice: None, is_trial: false };
     };
     // Who asks for batches to be held back for others wants them as large as they have become.
     let wanted =
         if config.dispatch_when_idle { size_wanted(config, situation, costs, most) } else { most };
     let safe = |rows| costs.safe(config.run_rows(rows));
     let slack = situation.due.saturating_duration_since(now).as_secs_f64();
-    let trial = most.min(2 * wanted);
-    if situation.is_trial && safe(trial) <= slack {
-        return Plan::Run { rows: trial, reason: reason(trial), sacrifice: None };
+    if !costs.are_measured() {
+        return Plan::Run {
+            rows: wanted,
+            reason: reason(wanted),
+            sacrifice: None,
+            is_trial: false,
+        };
     }
-    if safe(wanted) <= slack || !costs.are_measured() {
-        return Plan::Run { rows: wanted, reason: reason(wanted), sacrifice: None };
+    let trial = situation.trials.due(config, costs, wanted, most);
+    let trial = trial.filter(|&rows| safe(rows) <= slack);
+    let rows = trial.unwrap_or(wanted);
+    if safe(rows) <= slack {
+        let is_trial = trial.is_some();
+        return Plan::Run { rows, reason: reason(rows), sacrifice: None, is_trial };
     }
     let (rows, sacrifice) = triage(config, situation, costs, now, wanted);
-    Plan::Run { rows, reason: DispatchReason::Deadline, sacrifice }
+    Plan::Run { rows, reason: DispatchReason::Deadline, sacrifice, is_trial: false }
 }
 
 /// The size with which those who are there wait least.

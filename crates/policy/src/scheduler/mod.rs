@@ -278,7 +278,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
     /// A run that was not handed out here took that long, as at warm-up.
     pub fn learn(&mut self, row_bytes: u64, rows: usize, time: Duration, now: Instant) {
         self.latest_class.get_or_insert(Class::of(row_bytes));
-        self.costs.learn(Class::of(row_bytes), rows, time, now);
+        self.costs.learn_ahead(Class::of(row_bytes), rows, time, now);
     }
 
     /// Somebody else waits for that job too: it is as urgent as either asks for, and of use until
@@ -426,7 +426,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
             };
             let (due, lane) = heads(class).min().expect("the class has work");
             match self.plan(lane, class, due, now) {
-                Plan::Run { rows, reason, sacrifice } => {
+                Plan::Run { rows, reason, sacrifice, .. } => {
                     return Choice::Run { lane, class, rows, reason, sacrifice };
                 }
                 Plan::WaitUntil(moment) => {
@@ -453,12 +453,16 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
             due,
             oldest,
             idle,
-            is_trial: self.trials.is_due(),
+            trials: &self.trials,
             closed: self.closed,
         };
         let plan = plan(&self.config, &situation, now);
-        if let Plan::Run { rows, .. } = plan {
-            self.trials.dispatched(rows, situation.rows.min(self.config.rows_max()));
+        if let Plan::Run { rows, is_trial, .. } = plan
+            && situation.rows.min(self.config.rows_max()) > 1
+        {
+            let run_rows = self.config.run_rows(rows);
+            let time = situation.costs.map_or(0.0, |costs| costs.expected(run_rows));
+            self.trials.dispatched(is_trial, time);
         }
         plan
     }

@@ -117,14 +117,7 @@ impl Batcher {
 
     /// Numbers of rows that runs may have, as many as tell what a run costs, in ascending order.
     pub(crate) fn sizes(&self) -> Vec<usize> {
-        let config = &self.form.config;
-        if !config.allowed.is_empty() {
-            return config.allowed.clone();
-        }
-        let powers = std::iter::successors(Some(1_usize), |size| size.checked_mul(2));
-        let mut sizes: Vec<_> = powers.take_while(|size| *size < config.rows_max()).collect();
-        sizes.push(config.rows_max());
-        sizes
+        self.form.config.landmarks().collect()
     }
 
     /// The inputs of a run for these alone.
