@@ -6,6 +6,7 @@ mod common;
 mod config;
 mod descriptors;
 mod http;
+mod huge_pages;
 mod inherited;
 mod listening;
 mod log;
@@ -23,6 +24,9 @@ fn main() -> ExitCode {
     // Before any thread exists: the environment is read-only from here on.
     inferring_backend::ort::disable_telemetry();
     let args = Args::parse();
+    if matches!(args.command, Command::Serve(_) | Command::Worker(_)) {
+        huge_pages::ask_for();
+    }
     descriptors::raise_limit();
     let outcome = match args.command {
         Command::Serve(serve) => commands::serve::run(serve, &args.common),

@@ -243,7 +243,7 @@ impl Process {
     /// Where it has ended.
     #[track_caller]
     pub fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let status = self.told_by_system("status");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kibibytes = line.expect("a running process").trim().strip_suffix(" kB").unwrap();
         kibibytes.parse::<u64>().unwrap() * 1024
@@ -265,6 +265,15 @@ impl Process {
     #[track_caller]
     pub fn threads(&self) -> usize {
         self.count_in_proc("task")
+    }
+
+    /// What the system tells of it in that file of its own.
+    ///
+    /// # Panics
+    /// Where it has ended.
+    #[track_caller]
+    pub fn told_by_system(&self, file: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap()
     }
 
     fn count_in_proc(&self, folder: &str) -> usize {

@@ -69,6 +69,28 @@ fn a_worker_takes_its_model_from_the_environment() {
     assert_eq!(worker.client().health()["model"], "iris");
 }
 
+/// Where the system gives large pages to who asks, a worker's memory is such that may have them.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_worker_asks_for_large_pages_unless_its_user_decided() {
+    let modes = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    let offered = modes.is_ok_and(|modes| modes.contains("[madvise]"));
+    for (decided, expected) in [(None, offered), (Some("glibc.malloc.hugetlb=0"), false)] {
+        let launch = serving("worker").arg(models::iris()).env_remove("GLIBC_TUNABLES");
+        let launch = decided.into_iter().fold(launch, |l, value| l.env("GLIBC_TUNABLES", value));
+        let worker = launch.start();
+        let memory = worker.told_by_system("smaps");
+        let mut flags = memory.lines().filter_map(|line| line.strip_prefix("VmFlags:"));
+        let asks = flags.any(|flags| flags.split_whitespace().any(|flag| flag == "hg"));
+        assert_eq!(asks, expected, "{decided:?}");
+        let environment = worker.told_by_system("environ");
+        let mut variables = environment.split('\0');
+        let tunables = variables.find_map(|variable| variable.strip_prefix("GLIBC_TUNABLES="));
+        let wanted = decided.or(offered.then_some("glibc.malloc.hugetlb=1"));
+        assert_eq!(tunables, wanted);
+    }
+}
+
 #[test]
 fn a_gateway_without_workers_says_how_to_name_them() {
     assert_refused(&serving("gateway").run(), &["no worker", "inferring gateway localhost:8001"]);
