@@ -7,6 +7,7 @@
 mod arrivals;
 mod backoff;
 pub mod bounded_load;
+mod caution;
 pub mod circuit_breaker;
 mod concurrency_limit;
 mod cost;
@@ -27,6 +28,7 @@ mod sync;
 
 pub use backoff::Backoff;
 pub use bounded_load::{Load, LoadFactor, LoadLedger, LoadSlot};
+pub use caution::Caution;
 pub use circuit_breaker::{BreakerConfig, CircuitBreaker, Outcome, Permit};
 pub use concurrency_limit::{
     Completion, ConcurrencyLimit, ConcurrencyLimitConfig, Ticket, Urgency,

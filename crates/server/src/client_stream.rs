@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use inferring_protocol::frames;
+use inferring_types::Announced;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -204,6 +205,15 @@ impl ClientStream {
         }
     }
 
+    /// How much of what comes next is read at once: of a body that may be refused by its head, no more
+    /// before the head is known than of one that may not.
+    fn to_be_received(&self) -> u64 {
+        match &self.watch {
+            Watch::Http1(framing) if framing.content_left() == 0 => Announced::LARGE,
+            _ => u64::MAX,
+        }
+    }
+
     /// Reads without looking at it.
     fn poll_receive(
         &mut self,
@@ -211,7 +221,8 @@ impl ClientStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.opening.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+            let most = self.to_be_received();
+            return Pin::new(&mut (&mut self.stream).take(most)).poll_read(cx, buffer);
         }
         let length = self.opening.len().min(buffer.remaining());
         buffer.put_slice(&self.opening[..length]);

@@ -74,6 +74,9 @@ pub struct Foreseen {
     pub bytes: u64,
     /// Its priority; the most urgent that it may have.
     pub class: usize,
+    /// How many times as long it must have as it is reckoned to need (see
+    /// [`Caution`](crate::Caution)).
+    pub caution: f64,
     /// After which nobody waits for the answer.
     pub deadline: Instant,
 }
@@ -107,7 +110,7 @@ pub(super) struct Admission {
 impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
     pub(super) fn admit(&mut self, work: &Work<K>, now: Instant) -> Result<Admission, Refusal> {
         let lane = self.lanes.find(&work.lane);
-        let admission = self.judge(&work.in_lane(lane), Waiting::default(), now)?;
+        let admission = self.judge(&work.in_lane(lane), Waiting::default(), 1.0, now)?;
         if admission.probe {
             self.probed_at = Some(now);
         }
@@ -136,7 +139,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         };
         let costs = self.costs.of(Class::of(row_bytes)).filter(Costs::are_measured);
         Prospect {
-            refusal: self.judge(&work, before, now).err(),
+            refusal: self.judge(&work, before, job.caution, now).err(),
             demand: Waiting { requests: 1, rows, bytes: job.bytes },
             cost: seconds(costs.map_or(0.0, |costs| rows as f64 / costs.best().throughput)),
         }
@@ -148,12 +151,13 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         self.arrivals.count(rows, allowance, now);
     }
 
-    /// Whether a job would be taken after `before`; it is known in which lane it would wait, if
-    /// there is that lane.
+    /// Whether a job would be taken after `before` that must have `caution` times as long as it
+    /// needs; it is known in which lane it would wait, if there is that lane.
     fn judge(
         &self,
         work: &Work<Option<usize>>,
         before: Waiting,
+        caution: f64,
         now: Instant,
     ) -> Result<Admission, Refusal> {
         let ahead = self.waiting.plus(before);
@@ -184,7 +188,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
             return Err(Refusal::Hopeless { needed: alone, remaining });
         }
         let (wait, run) = self.wait(work, before, costs, now);
-        let needed = seconds(wait + run);
+        let needed = seconds(caution * (wait + run));
         if needed > remaining && wait > 0.0 {
             let over = needed - remaining;
             let retry_after = over.max(alone);

@@ -91,28 +91,27 @@ fn run(
 ) -> Plan {
     let most = situation.rows.min(config.rows_max()).max(1);
     let reason = |rows| if rows >= config.rows_max() { DispatchReason::Full } else { reason };
+    let run = |rows, is_trial| Plan::Run { rows, reason: reason(rows), sacrifice: None, is_trial };
     let Some(costs) = situation.costs else {
-        return Plan::Run { rows: most, reason: reason(most), sacrifice: None, is_trial: false };
+        return run(most, false);
     };
     // Who asks for batches to be held back for others wants them as large as they have become.
-    let wanted =
-        if config.dispatch_when_idle { size_wanted(config, situation, costs, most) } else { most };
-    let safe = |rows| costs.safe(config.run_rows(rows));
-    let slack = situation.due.saturating_duration_since(now).as_secs_f64();
+    let (wanted, trial) = if config.dispatch_when_idle {
+        let wanted = size_wanted(config, situation, costs, most);
+        (wanted, situation.trials.due(config, costs, wanted, most))
+    } else {
+        (most, None)
+    };
     if !costs.are_measured() {
-        return Plan::Run {
-            rows: wanted,
-            reason: reason(wanted),
-            sacrifice: None,
-            is_trial: false,
-        };
+        return run(wanted, false);
     }
-    let trial = situation.trials.due(config, costs, wanted, most);
-    let trial = trial.filter(|&rows| safe(rows) <= slack);
-    let rows = trial.unwrap_or(wanted);
-    if safe(rows) <= slack {
-        let is_trial = trial.is_some();
-        return Plan::Run { rows, reason: reason(rows), sacrifice: None, is_trial };
+    let slack = situation.due.saturating_duration_since(now).as_secs_f64();
+    let is_safe = |&rows: &usize| costs.safe(config.run_rows(rows)) <= slack;
+    if let Some(rows) = trial.filter(is_safe) {
+        return run(rows, true);
+    }
+    if is_safe(&wanted) {
+        return run(wanted, false);
     }
     let (rows, sacrifice) = triage(config, situation, costs, now, wanted);
     Plan::Run { rows, reason: DispatchReason::Deadline, sacrifice, is_trial: false }

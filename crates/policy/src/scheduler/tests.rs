@@ -251,6 +251,7 @@ fn foreseen(work: &Work<u8>) -> Foreseen {
         row_bytes: Some(work.row_bytes),
         bytes: work.bytes,
         class: work.class,
+        caution: 1.0,
         deadline: work.deadline,
     }
 }
@@ -266,6 +267,13 @@ fn jobs_on_their_way_count_like_those_that_wait() {
     assert_eq!(prospect(31).refusal, None);
     assert!(matches!(prospect(320).refusal, Some(Refusal::Late { .. })));
     assert!(matches!(prospect(5000).refusal, Some(Refusal::Full { .. })));
+    // Two runs, of which the one under way has just begun.
+    let cautious = |caution| {
+        let job = Foreseen { caution, ..job };
+        fixture.scheduler.foresee(&job, on_their_way(31), fixture.now).refusal
+    };
+    assert_eq!(cautious(1.7), None);
+    assert!(matches!(cautious(1.8), Some(Refusal::Late { .. })));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use inferring_types::Tensor;
 use super::Order;
 use crate::assembly::{Assembly, LaneKey};
 use crate::cache::Leader;
+use crate::reading;
 
 /// A request's inputs, and the duty to answer all who wait for what they give.
 pub(super) struct Job {
@@ -15,6 +16,8 @@ pub(super) struct Job {
     pub(super) inputs: Vec<Tensor>,
     /// How much of a batch it takes: its rows, or 1 where rows are not joined.
     pub(super) rows: usize,
+    /// Whether its request may have been large enough to be judged by its head.
+    pub(super) is_large: bool,
     pub(super) order: Order,
     /// Answers all who wait.
     pub(super) leader: Leader,
@@ -30,7 +33,8 @@ impl Job {
         // Rows without a byte cost nothing, and there may be any number of them.
         let is_empty = inputs.iter().all(|input| input.data().is_empty());
         let rows = assembly.rows(&inputs).min(if is_empty { 1 } else { usize::MAX });
-        Self { inputs, rows, order, leader }
+        let is_large = reading::is_large(inputs.iter());
+        Self { inputs, rows, is_large, order, leader }
     }
 
     /// What a scheduler must know of it.

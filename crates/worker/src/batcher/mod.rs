@@ -16,6 +16,7 @@ mod sleepers;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use inferring_policy::Caution;
 use inferring_policy::scheduler::{
     self, DispatchReason, Foreseen, JobId, Next, Prospect, Refused, RunId, Scheduler,
     SchedulerConfig, Step, Waiting,
@@ -63,6 +64,8 @@ struct Form {
 struct State {
     scheduler: Scheduler<LaneKey, Job>,
     arriving: Arriving,
+    /// Of what became of large jobs.
+    caution: Caution,
     /// The most urgent class of the jobs that came lately, and when one of it did.
     most_urgent: Option<(usize, Instant)>,
     status: BatchStatus,
@@ -95,6 +98,7 @@ impl Batcher {
             state: Mutex::new(State {
                 scheduler: Scheduler::new(config.clone()),
                 arriving: Arriving::default(),
+                caution: Caution::new(),
                 most_urgent: None,
                 status: BatchStatus::default(),
                 sleepers: Sleepers::default(),
@@ -159,13 +163,14 @@ impl Batcher {
     ) -> Result<Option<Place>, ServiceError> {
         let now = system::now();
         let mut state = self.state.lock();
-        let State { scheduler, arriving, most_urgent, status, .. } = &mut *state;
+        let State { scheduler, arriving, caution, most_urgent, status, .. } = &mut *state;
         let class = match *most_urgent {
             Some((class, at)) if now.saturating_duration_since(at) < URGENCY_KEPT => class,
             _ => job.class,
         };
         let before = arriving.sum(misses, now);
-        let prospect = scheduler.foresee(&Foreseen { class, ..*job }, before, now);
+        let job = Foreseen { class, caution: caution.factor(), ..*job };
+        let prospect = scheduler.foresee(&job, before, now);
         let Prospect { refusal, demand, cost } = prospect;
         let Some(refusal) = refusal else {
             let moment = arriving.expect(demand, now);
@@ -311,6 +316,9 @@ impl Batcher {
             }
             Err(Refused { job, refusal }) => {
                 state.status.refused += 1;
+                if job.is_large {
+                    state.caution.record(true);
+                }
                 drop(state);
                 job.leader.complete(Err(refusal::error(refusal)));
                 None
@@ -320,12 +328,13 @@ impl Batcher {
 
     /// Ends jobs that were not run, but for those for which somebody has come meanwhile.
     fn end(&self, dropped: Vec<Job>, late: Vec<Job>, now: Instant) {
-        let mut count = 0;
+        let (mut count, mut late_and_large) = (0, 0);
         for mut job in dropped {
             if job.leader.is_wanted_or_ends(now) {
                 self.offer(job.renewed(), |_, _| false);
             } else {
                 count += 1;
+                late_and_large += u32::from(job.is_large && job.order.deadline.has_passed(now));
             }
         }
         for job in late {
@@ -333,10 +342,13 @@ impl Batcher {
                 self.offer(job.renewed(), |_, _| false);
             } else {
                 count += 1;
+                late_and_large += u32::from(job.is_large);
                 job.leader.complete(Err(refusal::too_late()));
             }
         }
-        self.state.lock().status.dropped += count;
+        let mut state = self.state.lock();
+        state.status.dropped += count;
+        (0..late_and_large).for_each(|_| state.caution.record(true));
     }
 
     fn wait_for_jobs(&self, state: &mut MutexGuard<'_, State>, until: Option<Instant>) {
@@ -363,6 +375,8 @@ impl State {
         let status = &mut self.status;
         status.batches += 1;
         status.rows += batch.rows as u64;
+        let large = batch.jobs.iter().filter(|job| job.is_large);
+        large.for_each(|_| self.caution.record(false));
         match batch.reason {
             DispatchReason::Full => status.full += 1,
             DispatchReason::Idle => status.idle += 1,

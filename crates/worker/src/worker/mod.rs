@@ -22,6 +22,7 @@ use crate::cache::{ResultCache, Sharing};
 use crate::config::WorkerConfig;
 use crate::loader::{Loader, StartError};
 use crate::model::Model;
+use crate::reading;
 use crate::registry::Registry;
 use crate::sequences;
 use crate::system;
@@ -107,7 +108,7 @@ impl Worker {
         // Held until the answer is there: the model ends when nobody holds it any more.
         let model = self.registry.catalog().find(request.selector())?.clone();
         let (statistics, reading) = (&model.executor.statistics, &model.executor.reading);
-        let is_large = is_large(&request.inputs);
+        let is_large = reading::is_large(request.inputs.iter().map(|input| &input.tensor));
         match self.answer_by(&model, request, accepted).await {
             Ok(response) => {
                 let served = &response.served;
@@ -273,14 +274,6 @@ impl Drop for Worker {
 
 fn too_late() -> ServiceError {
     ServiceError::deadline_exceeded("the deadline had passed when the request arrived")
-}
-
-/// Whether these inputs may have come in a large body; in JSON they take more room. The small ones
-/// are very many, and those who count them would be in each other's way.
-fn is_large(inputs: &[NamedTensor]) -> bool {
-    const JSON_LONGER_MAX: u64 = 16;
-    let bytes: u64 = inputs.iter().map(|input| input.tensor.data().len() as u64).sum();
-    bytes > Announced::LARGE / JSON_LONGER_MAX
 }
 
 fn check_outputs(model: &ModelMetadata, asked: &[TensorName]) -> Result<(), ServiceError> {

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use inferring_backend::fake::{FakeBackend, FakeControl};
@@ -81,10 +81,20 @@ impl Fixture {
     /// Asks as far as the request goes without waiting: into the queue, or to another's flight.
     /// The engine is held meanwhile; otherwise the answer may be there at once.
     pub(crate) fn begin(&self, request: InferRequest) -> BoxFuture<'_, Answer> {
+        let begun = self.try_to_begin(request);
+        begun.unwrap_or_else(|answer| panic!("answered at once: {answer:?}"))
+    }
+
+    /// The same, or what it is answered at once.
+    pub(crate) fn try_to_begin(
+        &self,
+        request: InferRequest,
+    ) -> Result<BoxFuture<'_, Answer>, Box<Answer>> {
         let mut answer = self.worker.infer(request);
-        let poll = pin!(&mut answer).poll(&mut Context::from_waker(Waker::noop()));
-        assert!(poll.is_pending(), "answered at once: {poll:?}");
-        answer
+        match pin!(&mut answer).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => Ok(answer),
+            Poll::Ready(answer) => Err(Box::new(answer)),
+        }
     }
 
     /// Keeps one instance busy, with a request whose answer is returned, until the engine is

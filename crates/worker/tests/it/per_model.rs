@@ -393,7 +393,7 @@ async fn samples_are_run_on_every_instance_before_a_model_is_served() {
     assert_eq!(runs.remove(0), 1, "the search for inputs that it runs");
     runs.sort_unstable();
     // What follows the samples is for learning what a run costs.
-    let learning = [1; 4];
+    let learning = [1; 6];
     assert_eq!(runs, [&[1, 1][..], &learning, &[2; 6]].concat());
     let statistics = served.worker.statistics(None).await.unwrap();
     assert_eq!(statistics[0].executions, 0, "nobody asked for these");
