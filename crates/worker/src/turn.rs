@@ -25,7 +25,7 @@ use crate::batcher::Batcher;
 const SHORT_RUN: Duration = Duration::from_micros(100);
 
 /// For how long the first of those that are put off may wait, while more is found.
-const LOOKING_MAX: Duration = Duration::from_micros(100);
+pub(crate) const LOOKING_MAX: Duration = Duration::from_micros(250);
 
 thread_local! {
     /// What is put off until the end of this thread's turn; `None` where it does not tell of its

@@ -208,7 +208,7 @@ fn who_was_put_off_first_waits_a_short_time_at_most() {
     let instance = waiting_instance(&fixture);
     let _tickets = in_a_turn(|| {
         let first = fixture.submit([1, 3], LONG);
-        let later = Instant::now() + Duration::from_micros(100);
+        let later = Instant::now() + turn::LOOKING_MAX;
         let second = fixture.submit([1, 3], LONG);
         assert_eq!(turn::end(later), Turn::Over);
         [first, second]
