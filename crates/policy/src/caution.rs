@@ -46,6 +46,13 @@ impl Default for Caution {
 }
 
 #[cfg(test)]
+impl Caution {
+    pub(crate) fn of(factor: f64) -> Self {
+        Self(factor)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::dispatch::{later, seconds};
 use super::queue::Queue;
 use super::{Scheduler, Waiting, Work};
+use crate::Caution;
 use crate::cost::{Class, Costs, Seconds};
 
 /// What is known of the costs of rows is doubted when it is as old as this: then one job that
@@ -74,9 +75,6 @@ pub struct Foreseen {
     pub bytes: u64,
     /// Its priority; the most urgent that it may have.
     pub class: usize,
-    /// How many times as long it must have as it is reckoned to need (see
-    /// [`Caution`](crate::Caution)).
-    pub caution: f64,
     /// After which nobody waits for the answer.
     pub deadline: Instant,
 }
@@ -110,16 +108,23 @@ pub(super) struct Admission {
 impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
     pub(super) fn admit(&mut self, work: &Work<K>, now: Instant) -> Result<Admission, Refusal> {
         let lane = self.lanes.find(&work.lane);
-        let admission = self.judge(&work.in_lane(lane), Waiting::default(), 1.0, now)?;
+        let admission = self.judge(&work.in_lane(lane), Waiting::default(), Caution::new(), now)?;
         if admission.probe {
             self.probed_at = Some(now);
         }
         Ok(admission)
     }
 
-    /// What would become of a job that is on its way, when `before` have come that are on theirs.
+    /// What would become of a job that is on its way, when `before` have come that are on theirs, and
+    /// as far as what is reckoned is believed.
     #[must_use]
-    pub fn foresee(&self, job: &Foreseen, before: Waiting, now: Instant) -> Prospect {
+    pub fn foresee(
+        &self,
+        job: &Foreseen,
+        before: Waiting,
+        caution: Caution,
+        now: Instant,
+    ) -> Prospect {
         let row_class = job.row_bytes.map(Class::of).or(self.latest_class);
         let row_bytes = row_class.map_or(1, Class::row_bytes);
         // Of a class the largest rows, and of a request the fewest: what is not known is taken in
@@ -139,7 +144,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         };
         let costs = self.costs.of(Class::of(row_bytes)).filter(Costs::are_measured);
         Prospect {
-            refusal: self.judge(&work, before, job.caution, now).err(),
+            refusal: self.judge(&work, before, caution, now).err(),
             demand: Waiting { requests: 1, rows, bytes: job.bytes },
             cost: seconds(costs.map_or(0.0, |costs| rows as f64 / costs.best().throughput)),
         }
@@ -151,13 +156,13 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         self.arrivals.count(rows, allowance, now);
     }
 
-    /// Whether a job would be taken after `before` that must have `caution` times as long as it
-    /// needs; it is known in which lane it would wait, if there is that lane.
+    /// Whether a job would be taken after `before`; it is known in which lane it would wait, if
+    /// there is that lane.
     fn judge(
         &self,
         work: &Work<Option<usize>>,
         before: Waiting,
-        caution: f64,
+        caution: Caution,
         now: Instant,
     ) -> Result<Admission, Refusal> {
         let ahead = self.waiting.plus(before);
@@ -188,7 +193,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
             return Err(Refusal::Hopeless { needed: alone, remaining });
         }
         let (wait, run) = self.wait(work, before, costs, now);
-        let needed = seconds(caution * (wait + run));
+        let needed = seconds(caution.factor() * (wait + run));
         if needed > remaining && wait > 0.0 {
             let over = needed - remaining;
             let retry_after = over.max(alone);

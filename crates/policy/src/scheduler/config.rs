@@ -84,11 +84,7 @@ impl SchedulerConfig {
 
     /// The last landmark of fewer rows.
     pub(super) fn landmark_below(&self, rows: usize) -> Option<usize> {
-        if self.allowed.is_empty() {
-            let fewer = rows.min(self.rows_max() + 1).checked_sub(1).filter(|&fewer| fewer > 0)?;
-            return Some(if fewer == self.rows_max() { fewer } else { 1 << fewer.ilog2() });
-        }
-        self.allowed.iter().copied().rfind(|&allowed| allowed < rows)
+        self.landmarks().take_while(|&landmark| landmark < rows).last()
     }
 
     /// The sizes of batch worth a thought, when there are `most` rows: each up to 64, powers of

@@ -169,8 +169,7 @@ impl Batcher {
             _ => job.class,
         };
         let before = arriving.sum(misses, now);
-        let job = Foreseen { class, caution: caution.factor(), ..*job };
-        let prospect = scheduler.foresee(&job, before, now);
+        let prospect = scheduler.foresee(&Foreseen { class, ..*job }, before, *caution, now);
         let Prospect { refusal, demand, cost } = prospect;
         let Some(refusal) = refusal else {
             let moment = arriving.expect(demand, now);
@@ -316,7 +315,7 @@ impl Batcher {
             }
             Err(Refused { job, refusal }) => {
                 state.status.refused += 1;
-                if job.is_large {
+                if job.is_large() {
                     state.caution.record(true);
                 }
                 drop(state);
@@ -334,7 +333,7 @@ impl Batcher {
                 self.offer(job.renewed(), |_, _| false);
             } else {
                 count += 1;
-                late_and_large += u32::from(job.is_large && job.order.deadline.has_passed(now));
+                late_and_large += u32::from(job.is_large() && job.order.deadline.has_passed(now));
             }
         }
         for job in late {
@@ -342,7 +341,7 @@ impl Batcher {
                 self.offer(job.renewed(), |_, _| false);
             } else {
                 count += 1;
-                late_and_large += u32::from(job.is_large);
+                late_and_large += u32::from(job.is_large());
                 job.leader.complete(Err(refusal::too_late()));
             }
         }
@@ -375,7 +374,7 @@ impl State {
         let status = &mut self.status;
         status.batches += 1;
         status.rows += batch.rows as u64;
-        let large = batch.jobs.iter().filter(|job| job.is_large);
+        let large = batch.jobs.iter().filter(|job| job.is_large());
         large.for_each(|_| self.caution.record(false));
         match batch.reason {
             DispatchReason::Full => status.full += 1,

@@ -245,7 +245,6 @@ impl Executor {
             row_bytes: self.row_bytes,
             bytes: tensor_bytes.unwrap_or(body),
             class: self.serving.priorities().class(None),
-            caution: 1.0,
             deadline: deadline.at(),
         };
         let pays = |cost| self.reading.pays(body, cost);
