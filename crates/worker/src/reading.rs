@@ -18,7 +18,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use inferring_types::{Announced, Tensor};
+use inferring_types::Announced;
 
 /// The weight of one request in the share: it follows about as many of the last.
 const WEIGHT: f32 = 1.0 / 32.0;
@@ -30,11 +30,10 @@ const TRIED: u32 = 64;
 /// core. Measured on the worker under overload with bodies of 600 KB; what is in JSON costs more.
 const BYTE_NANOSECONDS: f64 = 1.5;
 
-/// Whether these inputs may have come in a large body; in JSON they take more room. The small ones
-/// are very many, and those who count them would be in each other's way.
-pub(crate) fn is_large<'a>(inputs: impl Iterator<Item = &'a Tensor>) -> bool {
+/// Whether inputs of so many bytes may have come in a large body; in JSON they take more room. The
+/// small ones are very many, and those who count them would be in each other's way.
+pub(crate) fn is_large(bytes: u64) -> bool {
     const JSON_LONGER_MAX: u64 = 16;
-    let bytes: u64 = inputs.map(|input| input.data().len() as u64).sum();
     bytes > Announced::LARGE / JSON_LONGER_MAX
 }
 

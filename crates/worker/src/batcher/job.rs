@@ -16,8 +16,8 @@ pub(super) struct Job {
     pub(super) inputs: Vec<Tensor>,
     /// How much of a batch it takes: its rows, or 1 where rows are not joined.
     pub(super) rows: usize,
-    /// Whether its request may have been large enough to be judged by its head.
-    pub(super) is_large: bool,
+    /// Bytes of all its inputs.
+    bytes: u64,
     pub(super) order: Order,
     /// Answers all who wait.
     pub(super) leader: Leader,
@@ -30,11 +30,15 @@ impl Job {
         order: Order,
         leader: Leader,
     ) -> Self {
+        let bytes = inputs.iter().map(|input| input.data().len() as u64).sum();
         // Rows without a byte cost nothing, and there may be any number of them.
-        let is_empty = inputs.iter().all(|input| input.data().is_empty());
-        let rows = assembly.rows(&inputs).min(if is_empty { 1 } else { usize::MAX });
-        let is_large = reading::is_large(inputs.iter());
-        Self { inputs, rows, is_large, order, leader }
+        let rows = assembly.rows(&inputs).min(if bytes == 0 { 1 } else { usize::MAX });
+        Self { inputs, rows, bytes, order, leader }
+    }
+
+    /// Whether its request may have been large enough to be judged by its head.
+    pub(super) fn is_large(&self) -> bool {
+        reading::is_large(self.bytes)
     }
 
     /// What a scheduler must know of it.
@@ -43,7 +47,7 @@ impl Job {
             lane: assembly.key(&self.inputs),
             rows: self.rows,
             row_bytes: assembly.row_bytes(&self.inputs),
-            bytes: self.inputs.iter().map(|input| input.data().len() as u64).sum(),
+            bytes: self.bytes,
             class: self.order.class,
             enqueued: self.order.accepted,
             deadline: self.order.deadline.at(),

@@ -53,9 +53,7 @@ pub(super) fn run_samples(
 pub(super) fn shortest(session: &mut dyn Session, inputs: &[Tensor]) -> Option<Duration> {
     let mut shortest = Duration::MAX;
     for _ in 0..=RUNS {
-        let started = system::now();
-        execute(session, inputs, &Run::new()).ok()?;
-        shortest = shortest.min(system::elapsed(started));
+        shortest = shortest.min(timed(session, inputs)?);
         if shortest >= LONG {
             break;
         }
@@ -95,11 +93,13 @@ pub(super) fn learn_costs(session: &mut dyn Session, row: &[Tensor], batcher: &B
 
 /// How long a run takes that follows one of its own size; `None` where it fails.
 fn settled(session: &mut dyn Session, inputs: &[Tensor]) -> Option<Duration> {
-    let mut time = || {
-        let started = system::now();
-        execute(session, inputs, &Run::new()).ok()?;
-        Some(system::elapsed(started))
-    };
-    let first = time()?;
-    if first < LONG { time() } else { Some(first) }
+    let first = timed(session, inputs)?;
+    if first < LONG { timed(session, inputs) } else { Some(first) }
+}
+
+/// How long a run takes; `None` where it fails.
+fn timed(session: &mut dyn Session, inputs: &[Tensor]) -> Option<Duration> {
+    let started = system::now();
+    execute(session, inputs, &Run::new()).ok()?;
+    Some(system::elapsed(started))
 }
