@@ -209,7 +209,7 @@ impl ClientStream {
     /// before the head is known than of one that may not.
     fn to_be_received(&self) -> u64 {
         match &self.watch {
-            Watch::Http1(framing) if framing.content_left() == 0 => Announced::LARGE,
+            Watch::Http1(framing) if framing.is_before_body() => Announced::LARGE,
             _ => u64::MAX,
         }
     }

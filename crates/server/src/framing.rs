@@ -53,6 +53,11 @@ struct Head {
 struct Ambiguous;
 
 impl Framing {
+    /// Whether a head is to come, or the rest of one.
+    pub(crate) fn is_before_body(&self) -> bool {
+        matches!(self.place, Place::Start | Place::Fields)
+    }
+
     /// How much is still to be received of a body that says its length in its head.
     pub(crate) fn content_left(&self) -> u64 {
         match self.place {

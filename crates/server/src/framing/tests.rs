@@ -84,3 +84,20 @@ fn what_ends_the_connection_anyway_is_followed_no_further() {
         }
     }
 }
+
+#[test]
+fn a_head_is_awaited_until_it_ends_and_again_after_its_body() {
+    for (head, body) in [
+        ("POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n", "body"),
+        ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "4\r\nbody\r\n0\r\n\r\n"),
+    ] {
+        let mut framing = Framing::default();
+        for (bytes, before, after) in [(head, true, false), (body, false, true)] {
+            for byte in bytes.bytes() {
+                assert_eq!(framing.is_before_body(), before, "{bytes}");
+                framing.follow(&mut [byte]);
+            }
+            assert_eq!(framing.is_before_body(), after, "{bytes}");
+        }
+    }
+}
