@@ -52,18 +52,24 @@ async fn learnt(config: QueueConfig) -> Fixture {
 /// Requests that wait.
 type Waiting<'a> = Vec<BoxFuture<'a, Answer>>;
 
-/// Fills the queue until another request of this time-out is refused by its head, which is told as
-/// well; none is known. A moment later there may be room for another one: what runs has come nearer
-/// to its end.
-fn fill(fixture: &Fixture, timeout: Duration) -> (Waiting<'_>, ServiceError) {
-    let mut waiting = Vec::new();
+/// Fills the queue until another request of this time-out is refused by its head; none is known.
+/// Tells who waits, and all that was refused, by its head last. A moment later there may be room for
+/// another one: what runs has come nearer to its end.
+fn fill(fixture: &Fixture, timeout: Duration) -> (Waiting<'_>, Vec<ServiceError>) {
+    let (mut waiting, mut refused) = (Vec::new(), Vec::new());
     for number in 1000..2000 {
         match anticipate(fixture, timeout) {
             // A few are received all the same, to find out whether they are known.
             Ok(place) if place.is_empty() => {}
-            // It was at the edge, and time goes on.
-            Ok(_) => waiting.extend(fixture.try_to_begin(with_timeout(large(number), timeout))),
-            Err(refusal) => return (waiting, refusal),
+            Ok(_) => match fixture.try_to_begin(with_timeout(large(number), timeout)) {
+                Ok(answer) => waiting.push(answer),
+                // It was at the edge, and time goes on.
+                Err(answer) => refused.push(answer.unwrap_err()),
+            },
+            Err(refusal) => {
+                refused.push(refusal);
+                return (waiting, refused);
+            }
         }
     }
     panic!("nobody is refused");
@@ -97,14 +103,16 @@ async fn who_would_be_refused_is_refused_by_the_head_in_the_same_words() {
         let fixture = learnt(config).await;
         let busy = fixture.occupy();
         let before = fixture.status().await;
-        let (mut waiting, by_head) = fill(&fixture, timeout);
+        let (mut waiting, refused) = fill(&fixture, timeout);
         let between = refusals(&fixture, &before, waiting.len()).await;
+        assert_eq!(between, refused.len() as u64);
+        let by_head = refused.last().unwrap();
         let begun = (2000..).map(|number| with_timeout(large(number), timeout));
         let mut begun = begun.map(|request| fixture.try_to_begin(request));
         let whole = begun.find_map(|begun| begun.map(|answer| waiting.push(answer)).err());
         let whole = whole.expect("the queue is full").unwrap_err();
         let after = refusals(&fixture, &before, waiting.len()).await;
-        for error in [&by_head, &whole] {
+        for error in [by_head, &whole] {
             assert!(error.to_string().starts_with(words), "{error}");
             assert_eq!(error.kind(), ErrorKind::Overloaded);
             assert!(error.is_retryable() && error.load().is_some());
@@ -157,15 +165,17 @@ async fn who_is_let_in_by_the_head_counts_until_it_comes() {
 
 #[tokio::test]
 async fn answers_that_are_known_are_not_thrown_away() {
-    let fixture = learnt(QueueConfig::default()).await;
+    // By number, because by time there may soon be room for another one.
+    let full = QueueConfig { queue_requests_max: 10, ..QueueConfig::default() };
+    let fixture = learnt(full).await;
     let busy = fixture.occupy();
-    let (waiting, _) = fill(&fixture, TIMEOUT);
+    let (waiting, _) = fill(&fixture, PATIENCE);
     // What is asked for now was asked for before, and needs no instance.
     for number in 0..100 {
         fixture.ask(with_timeout(large(number), TIMEOUT)).await.unwrap();
     }
     for _ in 0..100 {
-        drop(anticipate(&fixture, TIMEOUT).unwrap());
+        assert!(anticipate(&fixture, PATIENCE).unwrap().is_empty(), "nothing is kept free for it");
     }
     drop(waiting);
     fixture.engine.release();
