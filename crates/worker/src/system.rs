@@ -1,8 +1,9 @@
-//! What decides when something happens: the clock, threads, and the waiting of threads.
+//! What decides when something happens, and how: the clock, threads and the waiting of threads,
+//! and chance.
 //!
 //! A simulation compiles this crate once more, over a clock and threads of its own
-//! (`crates/worker-simulated`), so that a seed decides instead. Whoever reads the clock here, starts a
-//! thread or lets one wait goes by this module or by [`crate::sync`].
+//! (`crates/worker-simulated`), so that a seed decides instead. Whoever reads the clock here, draws
+//! a number, starts a thread or lets one wait goes by this module or by [`crate::sync`].
 
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,12 @@ mod real {
         Instant::now()
     }
 
+    /// What nobody can guess.
+    pub(crate) fn secret() -> [u64; 4] {
+        let draw = || getrandom::u64().expect("the system has random numbers for its programs");
+        std::array::from_fn(|_| draw())
+    }
+
     /// How many threads can make progress at a time.
     pub(crate) fn parallelism() -> usize {
         std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
@@ -33,6 +40,11 @@ mod real {
 mod simulated {
     pub(crate) use inferring_lockstep::{Builder, Condvar, JoinHandle, now};
 
+    /// The same in every simulation.
+    pub(crate) fn secret() -> [u64; 4] {
+        [1, 2, 3, 4]
+    }
+
     /// One at a time, whatever the machine.
     pub(crate) fn parallelism() -> usize {
         1
@@ -40,6 +52,6 @@ mod simulated {
 }
 
 #[cfg(not(simulated))]
-pub(crate) use real::{Builder, Condvar, JoinHandle, now, parallelism};
+pub(crate) use real::{Builder, Condvar, JoinHandle, now, parallelism, secret};
 #[cfg(simulated)]
-pub(crate) use simulated::{Builder, Condvar, JoinHandle, now, parallelism};
+pub(crate) use simulated::{Builder, Condvar, JoinHandle, now, parallelism, secret};

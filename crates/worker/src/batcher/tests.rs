@@ -3,13 +3,12 @@
 use std::num::NonZeroUsize;
 
 use inferring_types::{
-    ContentDigest, DataType, Dimension, ErrorKind, NamedTensor, RowAxes, ShapeSpec, TensorSpec,
-    Turn,
+    DataType, Dimension, ErrorKind, NamedTensor, RowAxes, ShapeSpec, TensorSpec, Turn,
 };
 
 use super::*;
 use crate::assembly::{Padding, Room};
-use crate::cache::{Company, Lookup, ResultCache, Sharing, Tenant, Ticket, Urgency};
+use crate::cache::{Company, Key, Lookup, ResultCache, Sharing, Tenant, Ticket, Urgency};
 use crate::config::CacheConfig;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -363,7 +362,7 @@ async fn what_cannot_be_in_time_is_refused_with_the_time_after_which_it_may_be()
 #[tokio::test]
 async fn a_job_that_is_late_for_the_first_is_in_time_for_who_joined() {
     let fixture = Fixture::new(config(1));
-    let key = ContentDigest::of(b"key");
+    let key = Key::of(b"key");
     let tenant = Tenant::new(Sharing::InFlight);
     let accepted = Instant::now();
     let [soon, later] = [Duration::from_millis(1), LONG].map(|t| Deadline::after(accepted, t));

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use inferring_types::{ContentDigest, Deadline, ErrorKind, ServiceError};
+use inferring_types::{Deadline, ErrorKind, ServiceError};
 use smallvec::SmallVec;
 
 use super::flight::{Flight, Seat};
 use super::store::Keeper;
-use super::{Answer, OutputAxes, ResultCache};
+use super::{Answer, Key, OutputAxes, ResultCache};
 use crate::party::Party;
 
 /// What all who wait for a computation are told.
@@ -58,7 +58,7 @@ impl Ticket {
 }
 
 /// Under which others find a computation: a key for each of its rows, or one for all of it.
-pub(super) type Keys = SmallVec<[ContentDigest; 1]>;
+pub(super) type Keys = SmallVec<[Key; 1]>;
 
 /// The duty to end a flight: with an answer, an error, or by being dropped.
 pub(crate) struct Leader {

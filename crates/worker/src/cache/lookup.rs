@@ -5,11 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use inferring_types::ContentDigest;
-
 use super::flight::{Flight, Urgency};
 use super::leader::{AnswerFlight, Leader, Ticket};
-use super::{Answer, OutputAxes, Place, ResultCache, Sharing, Tenant};
+use super::{Answer, Key, OutputAxes, Place, ResultCache, Sharing, Tenant};
 
 /// What became of a look-up.
 pub(crate) enum Lookup {
@@ -105,7 +103,7 @@ impl ResultCache {
         self: &Arc<Self>,
         company: Company,
         tenant: Tenant,
-        key: ContentDigest,
+        key: Key,
         urgency: Urgency,
         now: Instant,
     ) -> Lookup {
@@ -141,7 +139,7 @@ impl ResultCache {
     pub(crate) fn find(
         self: &Arc<Self>,
         tenant: Tenant,
-        keys: &[ContentDigest],
+        keys: &[Key],
         jobs: &Jobs<'_>,
         urgency: Urgency,
         now: Instant,

@@ -6,23 +6,24 @@
 
 mod answer;
 mod flight;
+mod key;
 mod leader;
 mod lookup;
 mod store;
 mod tenant;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use inferring_types::{CacheStatus, ContentDigest};
+use inferring_types::CacheStatus;
 use parking_lot::Mutex;
 
 pub(crate) use answer::{Answer, OutputAxes};
 pub(crate) use flight::Urgency;
+use key::KeyMap;
+pub(crate) use key::{Key, KeyHasher};
 use leader::AnswerFlight;
 pub(crate) use leader::{Landed, Leader, Ticket};
 pub(crate) use lookup::{Awaited, Company, Found, Jobs, Led, Lookup, Row, Source};
@@ -43,7 +44,7 @@ pub(crate) struct ResultCache {
 
 struct State {
     store: Store,
-    flights: HashMap<ContentDigest, Place, DigestHasherBuilder>,
+    flights: KeyMap<Key, Place>,
 }
 
 /// Where something is being computed.
@@ -55,7 +56,7 @@ struct Place {
 impl ResultCache {
     pub(crate) fn new(config: &CacheConfig) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State { store: Store::new(config), flights: HashMap::default() }),
+            state: Mutex::new(State { store: Store::new(config), flights: KeyMap::default() }),
             hits: AtomicU64::new(0),
             joined: AtomicU64::new(0),
             misses: AtomicU64::new(0),
@@ -90,7 +91,7 @@ impl ResultCache {
     /// Whoever asks from here on finds the answers, or leads.
     fn withdraw(
         &self,
-        keys: &[ContentDigest],
+        keys: &[Key],
         flight: &Arc<AnswerFlight>,
         kept: Option<(Keeper, Vec<Arc<Answer>>)>,
     ) {
@@ -116,7 +117,7 @@ impl ResultCache {
     /// whether that is so. Joining takes the same lock, so nobody can come in between.
     fn withdraw_unless_wanted(
         &self,
-        keys: &[ContentDigest],
+        keys: &[Key],
         flight: &Arc<AnswerFlight>,
         now: Instant,
     ) -> bool {
@@ -134,7 +135,7 @@ impl ResultCache {
 impl State {
     /// Another flight may have taken a key's place: this one was being given up when somebody
     /// came.
-    fn withdraw(&mut self, keys: &[ContentDigest], flight: &Arc<AnswerFlight>) {
+    fn withdraw(&mut self, keys: &[Key], flight: &Arc<AnswerFlight>) {
         for key in keys {
             if let Entry::Occupied(place) = self.flights.entry(*key)
                 && Arc::ptr_eq(&place.get().flight, flight)
@@ -142,26 +143,6 @@ impl State {
                 place.remove();
             }
         }
-    }
-}
-
-/// Digests are uniformly random already: eight of their bytes are a hash.
-#[derive(Default)]
-struct DigestHasher(u64);
-
-type DigestHasherBuilder = BuildHasherDefault<DigestHasher>;
-
-impl Hasher for DigestHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(first) = bytes.first_chunk::<8>() {
-            self.0 ^= u64::from_le_bytes(*first);
-        }
-    }
-
-    fn write_usize(&mut self, _: usize) {}
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
 
@@ -196,14 +177,14 @@ mod tests {
         Urgency { class: 0, deadline: Deadline::after(Instant::now(), Duration::from_secs(60)) }
     }
 
-    fn lead(cache: &Arc<ResultCache>, key: ContentDigest) -> (Ticket, Leader) {
+    fn lead(cache: &Arc<ResultCache>, key: Key) -> (Ticket, Leader) {
         match cache.get_or_lead(Company::Any, kept(), key, soon(), Instant::now()) {
             Lookup::Lead(ticket, leader) => (ticket, leader),
             _ => panic!("expected to lead"),
         }
     }
 
-    fn join(cache: &Arc<ResultCache>, key: ContentDigest) -> Ticket {
+    fn join(cache: &Arc<ResultCache>, key: Key) -> Ticket {
         match cache.get_or_lead(Company::Any, kept(), key, soon(), Instant::now()) {
             Lookup::Join(ticket, None) => ticket,
             _ => panic!("expected to join"),
@@ -212,7 +193,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_who_ask_while_it_is_computed_share_one_answer() {
-        let (cache, key) = (cache(), ContentDigest::of(b"k"));
+        let (cache, key) = (cache(), Key::of(b"k"));
         let (first, leader) = lead(&cache, key);
         let others: Vec<_> = (0..9).map(|_| join(&cache, key)).collect();
         leader.complete(Ok(answer(1.0)));
@@ -230,7 +211,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_leaders_client_may_leave_and_others_are_still_answered() {
-        let (cache, key) = (cache(), ContentDigest::of(b"k"));
+        let (cache, key) = (cache(), Key::of(b"k"));
         let (first, mut leader) = lead(&cache, key);
         let other = join(&cache, key);
         drop(first);
@@ -241,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_error_is_shared_once_and_not_kept() {
-        let (cache, key) = (cache(), ContentDigest::of(b"k"));
+        let (cache, key) = (cache(), Key::of(b"k"));
         let (first, leader) = lead(&cache, key);
         let other = join(&cache, key);
         leader.complete(Err(ServiceError::failed("broken")));
@@ -251,7 +232,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_leader_that_vanishes_leaves_no_waiter_behind() {
-        let (cache, key) = (cache(), ContentDigest::of(b"k"));
+        let (cache, key) = (cache(), Key::of(b"k"));
         let (first, leader) = lead(&cache, key);
         drop(leader);
         assert!(first.wait().await.unwrap_err().is_retryable());
@@ -260,7 +241,7 @@ mod tests {
 
     #[test]
     fn work_that_nobody_waits_for_is_given_up_and_can_be_led_again() {
-        let (cache, key) = (cache(), ContentDigest::of(b"k"));
+        let (cache, key) = (cache(), Key::of(b"k"));
         let (first, mut leader) = lead(&cache, key);
         drop(first);
         assert!(!leader.is_wanted_or_ends(Instant::now()));
@@ -269,7 +250,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_comes_while_a_run_is_being_ended_leads_anew() {
-        let (cache, key) = (cache(), ContentDigest::of(b"k"));
+        let (cache, key) = (cache(), Key::of(b"k"));
         let (first, old) = lead(&cache, key);
         let party = Party::new(1);
         old.attach(party.clone());
@@ -289,7 +270,7 @@ mod tests {
     #[tokio::test]
     async fn rows_of_a_job_are_kept_one_by_one_and_each_has_its_own_memory() {
         let cache = cache();
-        let keys: Vec<_> = (0..3u8).map(|number| ContentDigest::of(&[number])).collect();
+        let keys: Vec<_> = (0..3u8).map(|number| Key::of(&[number])).collect();
         let axes: Arc<OutputAxes> = [Some(0)].into();
         let jobs = Jobs { parts_max: 2, axes: &axes, company: Company::Any };
         let tenant = kept();
@@ -317,7 +298,7 @@ mod tests {
     #[tokio::test]
     async fn who_was_failed_by_others_joins_less_and_less() {
         let cache = cache();
-        let keys: Vec<_> = (0..2u8).map(|number| ContentDigest::of(&[number])).collect();
+        let keys: Vec<_> = (0..2u8).map(|number| Key::of(&[number])).collect();
         let axes: Arc<OutputAxes> = [Some(0)].into();
         let jobs = Jobs { parts_max: 2, axes: &axes, company: Company::Any };
         let _job = cache.find(kept(), &keys, &jobs, soon(), Instant::now());
@@ -335,7 +316,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_is_wanted_until_the_last_deadline_of_those_who_wait() {
-        let (cache, key, now) = (cache(), ContentDigest::of(b"k"), Instant::now());
+        let (cache, key, now) = (cache(), Key::of(b"k"), Instant::now());
         let deadline = |seconds| Deadline::after(now, Duration::from_secs(seconds));
         let after = |seconds| Urgency { class: 0, deadline: deadline(seconds) };
         let at = |seconds| deadline(seconds).at();
@@ -363,7 +344,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_comes_and_goes_leaves_nothing_behind_in_a_flight() {
-        let (cache, key) = (cache(), ContentDigest::of(b"k"));
+        let (cache, key) = (cache(), Key::of(b"k"));
         let (first, leader) = lead(&cache, key);
         let others: Vec<_> = (0..20).map(|_| join(&cache, key)).collect();
         (0..10_000).for_each(|_| drop(join(&cache, key)));
@@ -377,7 +358,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_to_be_kept_is_shared_in_flight_alone() {
-        let (cache, key) = (cache(), ContentDigest::of(b"k"));
+        let (cache, key) = (cache(), Key::of(b"k"));
         let passing = Tenant::new(Sharing::InFlight);
         for _ in 0..2 {
             let Lookup::Lead(first, leader) =
@@ -414,7 +395,7 @@ mod tests {
         let [gone, stays] = [(); 2].map(|()| Tenant::new(Sharing::Kept));
         for number in 0..20u8 {
             let tenant = if number % 2 == 0 { gone } else { stays };
-            let key = ContentDigest::of(&[number]);
+            let key = Key::of(&[number]);
             let Lookup::Lead(_, leader) =
                 cache.get_or_lead(Company::Any, tenant, key, soon(), Instant::now())
             else {
@@ -428,7 +409,7 @@ mod tests {
         assert_eq!((before.entries, after.entries), (20, 10));
         assert_eq!(after.bytes * 2, before.bytes);
         for number in 0..20u8 {
-            let key = ContentDigest::of(&[number]);
+            let key = Key::of(&[number]);
             let kept = matches!(
                 cache.get_or_lead(Company::Any, stays, key, soon(), Instant::now()),
                 Lookup::Hit(_)

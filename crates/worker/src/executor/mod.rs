@@ -28,7 +28,7 @@ use tracing::info;
 use crate::assembly::Assembly;
 use crate::batchability::Question;
 use crate::batcher::Batcher;
-use crate::cache::{Sharing, Tenant};
+use crate::cache::{Key, KeyHasher, Sharing, Tenant};
 use crate::reading::Reading;
 use crate::sequences::Sequences;
 use crate::settings::{Misfit, Serving};
@@ -58,7 +58,7 @@ pub(crate) struct Executor {
     row_bytes: Option<u64>,
     description: Description,
     /// What answers depend on beside the inputs, hashed once.
-    pub(crate) key_prefix: ContentHasher,
+    pub(crate) key_prefix: KeyHasher,
 }
 
 /// What a client may know of it, but for its names.
@@ -260,7 +260,7 @@ impl Executor {
     /// The key under which the answer to `inputs` (in declared order) is kept. It covers
     /// everything the answer depends on: the model's bytes, how and where it runs, and for each
     /// input its name, datatype, shape and bytes.
-    pub(crate) fn cache_key(&self, inputs: &[NamedTensor]) -> ContentDigest {
+    pub(crate) fn cache_key(&self, inputs: &[NamedTensor]) -> Key {
         let mut hasher = self.key_prefix.clone();
         for input in inputs {
             hasher.tensor(input);
@@ -297,17 +297,13 @@ fn key_prefix(
     assembly: &Assembly,
     device: &DeviceStatus,
     serving: &Serving,
-) -> ContentHasher {
-    let mut hasher = ContentHasher::new("inferring result cache 3");
+) -> KeyHasher {
+    let mut hasher = ContentHasher::new("what answers depend on");
     hasher.part(model.digest.as_bytes());
     hasher.part(device.provider.as_bytes());
     hasher.part(serving.load.fingerprint().as_bytes());
     // Rows that are joined by a declaration which is not true change answers, and so does what
     // they are filled up with, if only in the last bits.
     hasher.part(assembly.fingerprint().as_bytes());
-    // Each request's key begins with this: however much it covers, it is hashed once and stays
-    // within the first block.
-    let mut prefix = ContentHasher::new("answer");
-    prefix.part(hasher.finish().as_bytes());
-    prefix
+    KeyHasher::new(&hasher.finish())
 }

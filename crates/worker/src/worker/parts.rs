@@ -3,9 +3,10 @@
 
 use std::ops::Range;
 
-use inferring_types::{ContentDigest, ContentHasher, NamedTensor, RowAxes, Tensor};
+use inferring_types::{NamedTensor, RowAxes, Tensor};
 use smallvec::SmallVec;
 
+use crate::cache::{Key, KeyHasher};
 use crate::rows::{self, Rows};
 
 /// The parts of a request, each of equally many neighbouring rows; the last may have fewer.
@@ -69,7 +70,7 @@ impl<'a> Parts<'a> {
 
     /// The keys of some parts, behind `prefix`. The key of a part is the key of a request that
     /// consists of that part alone.
-    pub(super) fn keys(&self, prefix: &ContentHasher, parts: &[usize]) -> Vec<ContentDigest> {
+    pub(super) fn keys(&self, prefix: &KeyHasher, parts: &[usize]) -> Vec<Key> {
         let key = |&part: &usize| {
             let range = self.rows_of_part(part);
             let mut hasher = prefix.clone();

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use inferring_types::ContentDigest;
+use crate::cache::Key;
 
 /// Keys in the order in which their answers expire.
 ///
@@ -18,7 +18,7 @@ pub(super) struct Expiry {
 /// The end of an answer. The entry knows it, too: another end means another answer, or none.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Term {
-    pub(super) key: ContentDigest,
+    pub(super) key: Key,
     pub(super) ends: Instant,
 }
 
@@ -26,7 +26,7 @@ impl Expiry {
     /// An answer was kept that stays good so long from now on; gives its end.
     pub(super) fn add(
         &mut self,
-        key: ContentDigest,
+        key: Key,
         time_to_live: Duration,
         now: Instant,
     ) -> Option<Instant> {

@@ -1,17 +1,15 @@
 //! What fell out of the cache lately before it was asked for again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
-use inferring_types::ContentDigest;
-
-use crate::cache::DigestHasherBuilder;
+use crate::cache::key::{Key, KeyMap};
 
 /// Keys whose answers fell out of the small queue lately, by eight of their bytes: to take one
 /// for another costs a place in the wrong queue.
 #[derive(Default)]
 pub(super) struct Ghosts {
     /// Each key with the number under which it fell out.
-    numbers: HashMap<u64, u64, DigestHasherBuilder>,
+    numbers: KeyMap<u64, u64>,
     /// Oldest first. An entry whose number is not the key's any more means nothing: the key has
     /// come back since, and may have fallen out again.
     order: VecDeque<(u64, u64)>,
@@ -20,8 +18,8 @@ pub(super) struct Ghosts {
 
 impl Ghosts {
     /// Remembers a key, and of all at most `max`.
-    pub(super) fn add(&mut self, key: &ContentDigest, max: usize) {
-        let key = short(key);
+    pub(super) fn add(&mut self, key: &Key, max: usize) {
+        let key = key.short();
         self.numbers.insert(key, self.next_number);
         self.order.push_back((key, self.next_number));
         self.next_number += 1;
@@ -37,13 +35,13 @@ impl Ghosts {
     }
 
     /// Whether a key is remembered; from here on it is not.
-    pub(super) fn remove(&mut self, key: &ContentDigest) -> bool {
-        self.numbers.remove(&short(key)).is_some()
+    pub(super) fn remove(&mut self, key: &Key) -> bool {
+        self.numbers.remove(&key.short()).is_some()
     }
 
     #[cfg(test)]
-    pub(super) fn contains(&self, key: &ContentDigest) -> bool {
-        self.numbers.contains_key(&short(key))
+    pub(super) fn contains(&self, key: &Key) -> bool {
+        self.numbers.contains_key(&key.short())
     }
 
     /// How many are remembered, and how many places that takes.
@@ -53,18 +51,13 @@ impl Ghosts {
     }
 }
 
-fn short(key: &ContentDigest) -> u64 {
-    let bytes = key.as_bytes().first_chunk().expect("a digest has 32 bytes");
-    u64::from_le_bytes(*bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_ghost_that_came_back_and_fell_out_again_is_remembered_anew() {
-        let key = |number: u64| ContentDigest::of(&number.to_le_bytes());
+        let key = |number: u64| Key::of(&number.to_le_bytes());
         let mut ghosts = Ghosts::default();
         for number in [1, 2, 3] {
             ghosts.add(&key(number), 3);

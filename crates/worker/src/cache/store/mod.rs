@@ -14,13 +14,14 @@ mod expiry;
 mod ghosts;
 mod queue;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use inferring_types::{CacheStatus, ContentDigest};
+use inferring_types::CacheStatus;
 
-use super::{Answer, DigestHasherBuilder, TenantId};
+use super::key::{Key, KeyMap};
+use super::{Answer, TenantId};
 use crate::config::CacheConfig;
 use expiry::{Expiry, Term};
 use ghosts::Ghosts;
@@ -29,7 +30,7 @@ use queue::{Place, Queue};
 /// Kept answers by digest.
 pub(super) struct Store {
     bounds: Bounds,
-    entries: HashMap<ContentDigest, Entry, DigestHasherBuilder>,
+    entries: KeyMap<Key, Entry>,
     /// That of all who have none of their own, `None`, is always there.
     shares: BTreeMap<ShareId, Share>,
     expiry: Expiry,
@@ -115,7 +116,7 @@ impl Store {
         let bounds = Bounds { entries: config.entries, bytes: config.bytes.as_u64() };
         Self {
             bounds,
-            entries: HashMap::default(),
+            entries: KeyMap::default(),
             shares: [(None, Share::new(bounds))].into(),
             expiry: Expiry::default(),
             next_number: 0,
@@ -127,7 +128,7 @@ impl Store {
     /// now and would not have kept it so long.
     pub(super) fn get(
         &mut self,
-        key: &ContentDigest,
+        key: &Key,
         time_to_live: Option<Duration>,
         now: Instant,
     ) -> Option<Arc<Answer>> {
@@ -144,7 +145,7 @@ impl Store {
     /// out is added to `freed`. An answer larger than all the room is not kept.
     pub(super) fn insert(
         &mut self,
-        key: ContentDigest,
+        key: Key,
         keeper: Keeper,
         answer: Arc<Answer>,
         weight: u64,
@@ -240,7 +241,7 @@ impl Store {
     }
 
     /// Takes out the answer of a key, wherever it is; whether it was in a main queue.
-    fn remove(&mut self, key: &ContentDigest, freed: &mut Vec<Arc<Answer>>) -> Option<bool> {
+    fn remove(&mut self, key: &Key, freed: &mut Vec<Arc<Answer>>) -> Option<bool> {
         let entry = self.entries.remove(key)?;
         let share = self.shares.get_mut(&entry.share()).expect("an entry has a share");
         share.queue(entry.in_main).left(entry.weight);
@@ -326,7 +327,7 @@ impl Store {
     }
 }
 
-fn is_live(entries: &HashMap<ContentDigest, Entry, DigestHasherBuilder>, place: Place) -> bool {
+fn is_live(entries: &KeyMap<Key, Entry>, place: Place) -> bool {
     entries.get(&place.key).is_some_and(|entry| entry.number == place.number)
 }
 

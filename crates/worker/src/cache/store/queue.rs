@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use inferring_types::ContentDigest;
+use crate::cache::Key;
 
 /// A queue of keys, and how much room their answers take.
 ///
@@ -19,7 +19,7 @@ pub(super) struct Queue {
 /// A key's turn in a queue. An entry knows the number of its place: another number means nothing.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
-    pub(super) key: ContentDigest,
+    pub(super) key: Key,
     pub(super) number: u64,
 }
 

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use bytesize::ByteSize;
 use proptest::prelude::*;
 
@@ -8,8 +10,8 @@ fn store(entries: usize, bytes: u64) -> Store {
     Store::new(&CacheConfig { entries, bytes, ..CacheConfig::default() })
 }
 
-fn key(number: u64) -> ContentDigest {
-    ContentDigest::of(&number.to_le_bytes())
+fn key(number: u64) -> Key {
+    Key::of(&number.to_le_bytes())
 }
 
 fn answer() -> Arc<Answer> {
