@@ -15,6 +15,7 @@
 //! Which protocol a client speaks shows in the first bytes that it sends. They are read once
 //! and given out again to whoever reads the connection after that.
 
+mod low_water;
 mod unseen;
 
 use std::io;
@@ -36,6 +37,7 @@ use crate::config::ServerConfig;
 use crate::frame_budget::FrameBudget;
 use crate::framing::Framing;
 use crate::pace::Pace;
+use low_water::LowWater;
 use unseen::Unseen;
 
 /// The connection. Writing to it fails once the client has taken too little for the time-out.
@@ -45,6 +47,7 @@ pub(crate) struct ClientStream {
     opening: Bytes,
     watch: Watch,
     unseen: Unseen,
+    low_water: LowWater,
     /// Runs while the client takes less than there is.
     taking: Pace,
     linger_timeout: Duration,
@@ -133,6 +136,7 @@ impl ClientStream {
             opening: Bytes::new(),
             watch: Watch::Nothing,
             unseen: Unseen::default(),
+            low_water: LowWater::new(LowWater::PATIENCE),
             taking: config.write_pace(),
             linger_timeout: config.body_timeout,
             lingering: None,
@@ -253,11 +257,15 @@ impl AsyncRead for ClientStream {
         }
         let before = buffer.filled().len();
         let unseen = this.to_be_unseen();
-        if unseen > 0 || !this.unseen.is_nothing() {
-            ready!(this.unseen.poll_read(&this.stream, unseen, cx, buffer))?;
+        let read = if unseen > 0 || this.unseen.untold() > 0 {
+            this.unseen.poll_read(&this.stream, unseen, cx, buffer)
         } else {
-            ready!(this.poll_receive(cx, buffer))?;
+            this.poll_receive(cx, buffer)
+        };
+        if read.is_pending() {
+            this.low_water.wait(&this.stream, cx);
         }
+        ready!(read)?;
         let received = &mut buffer.filled_mut()[before..];
         match &mut this.watch {
             Watch::Nothing | Watch::Flooded => {}
@@ -266,6 +274,8 @@ impl AsyncRead for ClientStream {
                     // It is refused, whatever follows.
                     this.state.expect_more();
                 }
+                let left = framing.content_left().saturating_sub(this.unseen.untold() as u64);
+                this.low_water.received(&this.stream, received.len(), left);
             }
             Watch::Http2(budget) => {
                 if budget.follow(received, this.state.written(), Instant::now).is_err() {
@@ -322,6 +332,7 @@ impl ClientStream {
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         /// What is read in one go, so that others on this thread have their turn.
         const READS_MAX: usize = 16;
+        self.low_water.look_at_all(&self.stream);
         let timeout = self.linger_timeout;
         let time = self.lingering.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         if time.as_mut().poll(cx).is_ready() {

@@ -27,9 +27,9 @@ pub(super) struct Unseen {
 }
 
 impl Unseen {
-    /// Whether there is something to tell.
-    pub(super) fn is_nothing(&self) -> bool {
-        self.untold == 0
+    /// Bytes that have come and are not told yet.
+    pub(super) fn untold(&self) -> usize {
+        self.untold
     }
 
     /// Drops at most `length` bytes of what has come, and tells of them as far as `buffer` has
