@@ -262,10 +262,13 @@ impl AsyncRead for ClientStream {
         } else {
             this.poll_receive(cx, buffer)
         };
-        if read.is_pending() {
-            this.low_water.wait(&this.stream, cx);
+        match read {
+            Poll::Ready(read) => read?,
+            Poll::Pending => {
+                this.low_water.wait(&this.stream, cx);
+                return Poll::Pending;
+            }
         }
-        ready!(read)?;
         let received = &mut buffer.filled_mut()[before..];
         match &mut this.watch {
             Watch::Nothing | Watch::Flooded => {}
@@ -275,7 +278,7 @@ impl AsyncRead for ClientStream {
                     this.state.expect_more();
                 }
                 let left = framing.content_left().saturating_sub(this.unseen.untold() as u64);
-                this.low_water.received(&this.stream, received.len(), left);
+                this.low_water.received(received.len(), left);
             }
             Watch::Http2(budget) => {
                 if budget.follow(received, this.state.written(), Instant::now).is_err() {
@@ -332,7 +335,7 @@ impl ClientStream {
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         /// What is read in one go, so that others on this thread have their turn.
         const READS_MAX: usize = 16;
-        self.low_water.look_at_all(&self.stream);
+        self.low_water.reset(&self.stream);
         let timeout = self.linger_timeout;
         let time = self.lingering.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         if time.as_mut().poll(cx).is_ready() {
