@@ -27,8 +27,9 @@ const WEIGHT: f32 = 1.0 / 32.0;
 const TRIED: u32 = 64;
 
 /// What a byte costs that is received, decoded from raw tensors and hashed, in nanoseconds of a
-/// core. Measured on the worker under overload with bodies of 600 KB; what is in JSON costs more.
-const BYTE_NANOSECONDS: f64 = 1.5;
+/// core. Measured on the worker at twice and five times its load with bodies of 600 KB; what is in
+/// JSON costs more.
+const BYTE_NANOSECONDS: f64 = 0.75;
 
 /// Whether inputs of so many bytes may have come in a large body; in JSON they take more room. The
 /// small ones are very many, and those who count them would be in each other's way.

@@ -1,9 +1,9 @@
-//! What decides when something happens, and how: the clock, threads and the waiting of threads,
-//! and chance.
+//! What decides when something happens, the clock, threads and the waiting of threads, and what
+//! nobody can know before.
 //!
 //! A simulation compiles this crate once more, over a clock and threads of its own
 //! (`crates/worker-simulated`), so that a seed decides instead. Whoever reads the clock here, draws
-//! a number, starts a thread or lets one wait goes by this module or by [`crate::sync`].
+//! a secret, starts a thread or lets one wait goes by this module or by [`crate::sync`].
 
 use std::time::{Duration, Instant};
 
@@ -26,8 +26,8 @@ mod real {
 
     /// What nobody can guess.
     pub(crate) fn secret() -> [u64; 4] {
-        let draw = || getrandom::u64().expect("the system has random numbers for its programs");
-        std::array::from_fn(|_| draw())
+        let draw = |_| getrandom::u64().expect("a system that has started has random numbers");
+        std::array::from_fn(draw)
     }
 
     /// How many threads can make progress at a time.

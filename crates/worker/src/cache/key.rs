@@ -60,14 +60,18 @@ impl Hasher for Uniform {
 }
 
 /// Takes the key of a request, tensor by tensor.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct KeyHasher(HighwayHasher);
 
 impl KeyHasher {
     /// For requests whose answers depend on this as well. To clone it costs less than to make it.
     pub(crate) fn new(context: &ContentDigest) -> Self {
         static SECRET: LazyLock<[u64; 4]> = LazyLock::new(system::secret);
-        let mut hasher = HighwayHasher::new(highway::Key(*SECRET));
+        Self::under(*SECRET, context)
+    }
+
+    fn under(secret: [u64; 4], context: &ContentDigest) -> Self {
+        let mut hasher = HighwayHasher::new(highway::Key(secret));
         hasher.append(context.as_bytes());
         Self(hasher)
     }
@@ -162,10 +166,19 @@ mod tests {
     }
 
     #[test]
-    fn another_context_is_another_key() {
-        let of = |context: &[u8]| KeyHasher::new(&ContentDigest::of(context)).finish();
-        assert_ne!(of(b"one model"), of(b"another"));
-        assert_eq!(of(b"one model"), of(b"one model"));
+    fn another_context_or_another_secret_is_another_key() {
+        let of =
+            |secret, context: &[u8]| KeyHasher::under(secret, &ContentDigest::of(context)).finish();
+        let key = of([1, 2, 3, 4], b"one model");
+        assert_eq!(of([1, 2, 3, 4], b"one model"), key);
+        assert_ne!(of([1, 2, 3, 4], b"another"), key);
+        assert_ne!(of([1, 2, 3, 5], b"one model"), key);
+        assert_ne!(KeyHasher::new(&ContentDigest::of(b"one model")).finish(), key);
+    }
+
+    #[test]
+    fn no_secret_is_drawn_twice() {
+        assert_ne!(system::secret(), system::secret());
     }
 
     #[test]
