@@ -72,11 +72,12 @@ pub(super) fn plan(config: &SchedulerConfig, situation: &Situation<'_>, now: Ins
     if delay_ends <= now {
         return run(config, situation, now, DispatchReason::Delay);
     }
-    // To be answered when it is due, the batch must leave a run's time before.
+    // To be answered when it is due, the batch must leave a run's time before, and a little more.
     let run_time = situation
         .costs
         .map_or(0.0, |costs| costs.safe(config.run_rows(situation.rows.min(config.rows_max()))));
-    let leave = situation.due.checked_sub(seconds(run_time)).unwrap_or(now);
+    let ahead = seconds(run_time * RUN_MARGIN) + WAKING;
+    let leave = situation.due.checked_sub(ahead).unwrap_or(now);
     if leave <= now {
         return run(config, situation, now, DispatchReason::Deadline);
     }
@@ -212,6 +213,12 @@ fn triage(
     (least.1, least.2)
 }
 
+/// How much earlier than it must a batch leaves that was held back: whoever runs it wakes from a
+/// wait by the clock, and the answers are on their way for a moment. Held to the last instant it
+/// would find that it is too late.
+const WAKING: Duration = Duration::from_millis(2);
+/// The same in terms of the run, whose time is not known exactly.
+const RUN_MARGIN: f64 = 1.25;
 /// How much longer a run may take for the sake of jobs that need not be in it: those of other
 /// classes, and those that another instance could take.
 const ALONG: f64 = 1.2;
