@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, VARY};
@@ -10,7 +10,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use inferring_protocol::rest::{BodyError, Chunks, Coding, CodingError, collect};
-use inferring_types::{Blame, ErrorKind, ServiceError};
+use inferring_types::{Blame, Deadline, ErrorKind, ServiceError};
 
 use super::offload;
 use crate::config::ServerConfig;
@@ -22,17 +22,43 @@ pub(super) async fn receive(
     head: &Parts,
     body: &mut Incoming,
 ) -> Result<Bytes, ServiceError> {
-    let limit = usize::try_from(config.body_size_max.as_u64()).unwrap_or(usize::MAX);
+    receive_within(config.body_timeout, || too_slow(config.body_timeout), config, head, body).await
+}
+
+/// The same of a request that is of no use after its deadline.
+pub(super) async fn receive_by(
+    deadline: Deadline,
+    config: &ServerConfig,
+    head: &Parts,
+    body: &mut Incoming,
+) -> Result<Bytes, ServiceError> {
+    let left = deadline.remaining(Instant::now());
+    if config.body_timeout <= left {
+        return receive(config, head, body).await;
+    }
+    let too_late =
+        || ServiceError::deadline_exceeded("the deadline passed before the body had arrived");
+    receive_within(left, too_late, config, head, body).await
+}
+
+async fn receive_within(
+    limit: Duration,
+    too_slow: impl FnOnce() -> ServiceError,
+    config: &ServerConfig,
+    head: &Parts,
+    body: &mut Incoming,
+) -> Result<Bytes, ServiceError> {
+    let size_max = usize::try_from(config.body_size_max.as_u64()).unwrap_or(usize::MAX);
     let body = Paced::new(body, config.body_pace());
-    let mut body = tokio::time::timeout(config.body_timeout, collect(body, limit))
+    let mut body = tokio::time::timeout(limit, collect(body, size_max))
         .await
-        .map_err(|_| too_slow(config.body_timeout))?
+        .map_err(|_| too_slow())?
         .map_err(not_collected)?;
     let codings =
         Coding::of(&head.headers).map_err(|error| ServiceError::invalid(error.to_string()))?;
     if !body.is_empty() {
         for coding in codings.into_iter().rev() {
-            body = decompress(coding, body, limit).await?;
+            body = decompress(coding, body, size_max).await?;
         }
     }
     Ok(body)

@@ -15,7 +15,7 @@ use inferring_types::{
     NamedTensor, RequestId, Reservation, ServiceError, TensorName,
 };
 
-use super::body::receive;
+use super::body::receive_by;
 use super::{error_response, insert_request_id, offload, respond};
 use crate::Node;
 use crate::account::Curiosity;
@@ -162,7 +162,7 @@ impl<'a> Intake<'a> {
         self.id = headers::request_id(&head.headers)?;
         self.timeout = headers::timeout(&head.headers)?;
         self.anticipate(node, asked, head, body)?;
-        let body = receive(self.config, head, body).await?;
+        let body = receive_by(self.deadline(), self.config, head, body).await?;
         self.json_length = headers::json_length(&head.headers, body.len())?;
         Ok(body)
     }

@@ -138,6 +138,21 @@ async fn a_client_that_does_not_send_the_rest_is_not_waited_for_without_end() {
 }
 
 #[tokio::test]
+async fn a_body_is_waited_for_until_the_requests_deadline() {
+    let running = Running::start(ServerConfig::default());
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    send(&mut stream, &head("x-request-timeout-ms: 200\r\ncontent-length: 1000")).await;
+    send(&mut stream, b"{").await;
+    let refusal = answer(&mut stream).await;
+    assert!(refusal.starts_with("HTTP/1.1 504 "), "{refusal}");
+    assert!(refusal.contains("the deadline passed before the body had arrived"), "{refusal}");
+    // What the client goes on sending does not become a request of its own.
+    send(&mut stream, &[b' '; 999]).await;
+    send(&mut stream, LIVE).await;
+    assert!(answer(&mut stream).await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
 async fn a_server_that_stops_reads_the_rest_of_a_refused_request_first() {
     let mut running = full();
     let mut stream = TcpStream::connect(running.address).await.unwrap();
