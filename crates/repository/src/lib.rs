@@ -26,6 +26,7 @@ pub mod text_format;
 pub mod tree;
 mod triton;
 mod warmup;
+mod wrong_value;
 
 pub use changes::{Change, ChangeKind, Watch};
 pub use error::{ConfigError, OpenError, PlanError, UnknownKey};
@@ -42,3 +43,4 @@ pub use settings::{
 };
 pub use snapshot::{ModelEntry, Problem, RepositorySnapshot};
 pub use warmup::{WarmupError, WarmupRequest};
+pub use wrong_value::wrong_value;

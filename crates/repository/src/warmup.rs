@@ -68,7 +68,14 @@ impl ModelPlan {
     /// [`WarmupError`] where a sample does not fit the inputs or its data cannot be read.
     pub fn warmup(&self, inputs: &[TensorSpec]) -> Result<Vec<WarmupRequest>, WarmupError> {
         let mut left = BYTES_MAX;
-        self.settings.warmup.iter().map(|sample| self.request(sample, inputs, &mut left)).collect()
+        let samples = self.settings.warmup.iter().enumerate().map(|(index, sample)| {
+            let name = match sample.name.as_str() {
+                "" => format!("number {}", index + 1),
+                name => name.to_owned(),
+            };
+            WarmupSample { name, ..sample.clone() }
+        });
+        samples.map(|sample| self.request(&sample, inputs, &mut left)).collect()
     }
 
     fn request(

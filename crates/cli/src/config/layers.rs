@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow, bail};
 use figment::Figment;
 use figment::error::Kind;
 use figment::providers::{Env, Format, Serialized, Toml};
-use inferring_repository::UnknownKey;
+use inferring_repository::{UnknownKey, wrong_value};
 use inferring_worker::InvalidConfig;
 use serde::Serialize;
 
@@ -98,7 +98,7 @@ fn explain(error: &figment::Error) -> anyhow::Error {
             let UnknownKey { key, nearest, known } = UnknownKey::new(&key, unknown, known);
             anyhow!("unknown setting `{key}`{place}{nearest} Known here: {known}")
         }
-        kind => anyhow!("setting `{key}`{place}: {kind}"),
+        kind => anyhow!("setting `{key}`{place}: {}", wrong_value(kind)),
     }
 }
 

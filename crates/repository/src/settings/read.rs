@@ -9,7 +9,7 @@ use super::ModelSettings;
 use crate::error::{ConfigError, UnknownKey};
 use crate::plan::Note;
 use crate::text_format::{self, LENGTH_MAX};
-use crate::{json, triton};
+use crate::{json, triton, wrong_value};
 
 impl ModelSettings {
     /// Reads our own form, `config.toml`.
@@ -62,7 +62,7 @@ fn explain(error: &figment::Error) -> ConfigError {
         Kind::UnknownField(unknown, known) => {
             ConfigError::UnknownKey(UnknownKey::new(&key, unknown, known))
         }
-        kind => ConfigError::Value { key, at: None, problem: kind.to_string() },
+        kind => ConfigError::Value { key, at: None, problem: wrong_value(kind) },
     }
 }
 

@@ -137,7 +137,10 @@ fn data_that_does_not_fit_is_refused_before_it_is_made() {
             "[[warmup]]\nname = \"w\"\ninputs.y = {}",
             "warm-up sample `w`: the model has no input `y`",
         ),
-        ("[[warmup]]\ninputs.x = { datatype = \"INT8\" }", "INT8, and the model takes FP32"),
+        (
+            "[[warmup]]\ninputs.x = { datatype = \"INT8\" }",
+            "sample `number 1`, input `x`: INT8, and the model takes FP32",
+        ),
         ("[[warmup]]\ninputs.x = { shape = [4], values = [1] }", "takes 16 bytes, got 4"),
         ("[[warmup]]\ninputs.x = { values = [\"a\", 1] }", "is no element of FP32"),
         ("[[warmup]]\ninputs.x = { values = [true, true] }", "is no element of FP32"),
