@@ -73,26 +73,26 @@ impl ModelPlan {
                 "" => format!("number {}", index + 1),
                 name => name.to_owned(),
             };
-            WarmupSample { name, ..sample.clone() }
+            self.request(name, sample, inputs, &mut left)
         });
-        samples.map(|sample| self.request(&sample, inputs, &mut left)).collect()
+        samples.collect()
     }
 
     fn request(
         &self,
+        name: String,
         sample: &WarmupSample,
         inputs: &[TensorSpec],
         left: &mut u64,
     ) -> Result<WarmupRequest, WarmupError> {
         let strange = |name: &&String| inputs.iter().all(|spec| spec.name.as_str() != *name);
         if let Some(input) = sample.inputs.keys().find(strange) {
-            let (sample, input) = (sample.name.clone(), input.clone());
-            return Err(WarmupError::UnknownInput { sample, input });
+            return Err(WarmupError::UnknownInput { sample: name, input: input.clone() });
         }
         let mut tensors = Vec::new();
         for spec in inputs {
             let tensor = self.tensor(sample, spec, left).map_err(|wrong| {
-                let (sample, input) = (sample.name.clone(), spec.name.to_string());
+                let (sample, input) = (name.clone(), spec.name.to_string());
                 match wrong {
                     Wrong::Data(problem) => WarmupError::Data { sample, input, problem },
                     Wrong::File(source) => {
@@ -103,7 +103,7 @@ impl ModelPlan {
             tensors.push(NamedTensor::new(spec.name.clone(), tensor));
         }
         let count = sample.count.map_or(1, u32::from);
-        Ok(WarmupRequest { name: sample.name.clone(), count, inputs: tensors })
+        Ok(WarmupRequest { name, count, inputs: tensors })
     }
 
     /// `left` is how many bytes it may take; it is taken from that.

@@ -28,6 +28,7 @@ mod runs;
 #[cfg(test)]
 mod tests;
 mod trials;
+mod waiting;
 
 use std::hash::Hash;
 use std::time::{Duration, Instant};
@@ -47,6 +48,7 @@ use queue::Entry;
 pub use runs::RunId;
 use runs::Runs;
 use trials::Trials;
+pub use waiting::Waiting;
 
 use crate::arrivals::Arrivals;
 use crate::cost::{Class, CostModel};
@@ -128,39 +130,6 @@ pub struct Batch<J> {
     pub reason: DispatchReason,
     /// Whether there are other jobs that another idle instance may run.
     pub more: bool,
-}
-
-/// What waits.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Waiting {
-    /// Jobs.
-    pub requests: usize,
-    /// Their rows.
-    pub rows: usize,
-    /// Their bytes.
-    pub bytes: u64,
-}
-
-impl Waiting {
-    /// Both together.
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        Self {
-            requests: self.requests.saturating_add(other.requests),
-            rows: self.rows.saturating_add(other.rows),
-            bytes: self.bytes.saturating_add(other.bytes),
-        }
-    }
-
-    /// Without the other, which is part of it.
-    #[must_use]
-    pub fn minus(self, other: Self) -> Self {
-        Self {
-            requests: self.requests.saturating_sub(other.requests),
-            rows: self.rows.saturating_sub(other.rows),
-            bytes: self.bytes.saturating_sub(other.bytes),
-        }
-    }
 }
 
 /// The jobs that wait for one model. `K` says which may share a run, `J` is what is to be done.

@@ -33,7 +33,7 @@ pub(super) struct LowWater {
 }
 
 impl LowWater {
-    /// What 256 KiB take in a network of 250 Mbit/s. Whoever needs longer has lost that, once in a
+    /// What 256 KiB take in a network of about 200 Mbit/s. Whoever needs longer has lost that, once in a
     /// body.
     pub(super) const PATIENCE: Duration = Duration::from_millis(10);
 

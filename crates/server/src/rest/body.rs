@@ -22,7 +22,7 @@ pub(super) async fn receive(
     head: &Parts,
     body: &mut Incoming,
 ) -> Result<Bytes, ServiceError> {
-    receive_within(config.body_timeout, || too_slow(config.body_timeout), config, head, body).await
+    receive_within(config.body_timeout, config, head, body).await
 }
 
 /// The same of a request that is of no use after its deadline.
@@ -33,17 +33,11 @@ pub(super) async fn receive_by(
     body: &mut Incoming,
 ) -> Result<Bytes, ServiceError> {
     let left = deadline.remaining(Instant::now());
-    if config.body_timeout <= left {
-        return receive(config, head, body).await;
-    }
-    let too_late =
-        || ServiceError::deadline_exceeded("the deadline passed before the body had arrived");
-    receive_within(left, too_late, config, head, body).await
+    receive_within(left.min(config.body_timeout), config, head, body).await
 }
 
 async fn receive_within(
     limit: Duration,
-    too_slow: impl FnOnce() -> ServiceError,
     config: &ServerConfig,
     head: &Parts,
     body: &mut Incoming,
@@ -52,7 +46,7 @@ async fn receive_within(
     let body = Paced::new(body, config.body_pace());
     let mut body = tokio::time::timeout(limit, collect(body, size_max))
         .await
-        .map_err(|_| too_slow())?
+        .map_err(|_| too_slow(limit, config))?
         .map_err(not_collected)?;
     let codings =
         Coding::of(&head.headers).map_err(|error| ServiceError::invalid(error.to_string()))?;
@@ -101,7 +95,11 @@ pub(super) async fn compress(asked: &HeaderMap, response: Response<Chunks>) -> R
     Response::from_parts(head, body)
 }
 
-fn too_slow(limit: Duration) -> ServiceError {
+fn too_slow(limit: Duration, config: &ServerConfig) -> ServiceError {
+    if limit < config.body_timeout {
+        let message = "the deadline passed before the body had arrived";
+        return ServiceError::deadline_exceeded(message);
+    }
     let message = format!("the body did not arrive within {limit:?}");
     ServiceError::new(ErrorKind::DeadlineExceeded, Blame::Client, message)
 }

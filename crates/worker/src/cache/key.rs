@@ -78,11 +78,11 @@ impl KeyHasher {
 
     /// Adds a tensor: name, datatype, shape and bytes. The same bytes in another shape are
     /// another content; so are `-0.0` and `0.0`, and every bit pattern of NaN.
-    pub(crate) fn tensor(&mut self, input: &NamedTensor) -> &mut Self {
+    pub(crate) fn tensor(&mut self, input: &NamedTensor) {
         let tensor = &input.tensor;
         let data = tensor.data();
         self.tensor_in_pieces(&input.name, tensor.datatype(), tensor.shape(), data.len());
-        self.piece(data)
+        self.piece(data);
     }
 
     /// Adds a tensor whose bytes follow, `length` in all, by [`KeyHasher::piece`]. Wherever they
@@ -93,7 +93,7 @@ impl KeyHasher {
         datatype: DataType,
         shape: &Shape,
         length: usize,
-    ) -> &mut Self {
+    ) {
         let name = name.as_str().as_bytes();
         // Each part says how long it is, so that no two lists of tensors run together into the
         // same bytes.
@@ -103,13 +103,12 @@ impl KeyHasher {
             head.extend_from_slice(&number.to_le_bytes());
         }
         head.extend_from_slice(name);
-        self.piece(&head)
+        self.piece(&head);
     }
 
     /// Adds some of the bytes of a tensor.
-    pub(crate) fn piece(&mut self, bytes: &[u8]) -> &mut Self {
+    pub(crate) fn piece(&mut self, bytes: &[u8]) {
         self.0.append(bytes);
-        self
     }
 
     /// The key of everything added.
