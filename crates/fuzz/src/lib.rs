@@ -18,7 +18,7 @@ use inferring_protocol::{grpc, npy};
 use inferring_repository::{ModelSettings, text_format};
 use inferring_types::{
     Batching, ContentDigest, DataType, Deadline, Dimension, InferRequest, ModelMetadata, ModelName,
-    ModelVersion, NamedTensor, RequestId, ShapeSpec, TensorName, TensorSpec,
+    ModelVersion, NamedTensor, RequestId, ServiceError, ShapeSpec, TensorName, TensorSpec,
 };
 use prost::Message as _;
 
@@ -73,11 +73,18 @@ fn json_request(data: &[u8]) {
 /// The first two bytes say where the head ends, which may be a lie.
 fn binary_request(data: &[u8]) {
     let Some((length, body)) = data.split_first_chunk::<2>() else { return };
-    v2_request(body, Some(usize::from(u16::from_le_bytes(*length))));
+    let json_length = Some(usize::from(u16::from_le_bytes(*length)));
+    v2_request(body, json_length);
+    let segments = body.chunks(7).map(Bytes::copy_from_slice).collect();
+    let inputs = |decoded: Result<v2::DecodedRequest, ServiceError>| {
+        decoded.map(|request| request.inputs).map_err(|error| error.to_string())
+    };
+    let whole = v2::decode_request(Bytes::copy_from_slice(body).into(), json_length);
+    assert_eq!(inputs(v2::decode_request(segments, json_length)), inputs(whole));
 }
 
 fn v2_request(body: &[u8], json_length: Option<usize>) {
-    let Ok(decoded) = v2::decode_request(&Bytes::copy_from_slice(body), json_length) else {
+    let Ok(decoded) = v2::decode_request(Bytes::copy_from_slice(body).into(), json_length) else {
         return;
     };
     let request = InferRequest {
@@ -86,7 +93,7 @@ fn v2_request(body: &[u8], json_length: Option<usize>) {
         ..request(decoded.inputs, decoded.outputs)
     };
     let message = v2::encode_request(&request);
-    let again = v2::decode_request(&joined(message.body), message.json_length);
+    let again = v2::decode_request(joined(message.body).into(), message.json_length);
     let again = again.expect("what was written is read");
     assert_eq!(again.inputs, request.inputs);
     assert_eq!(again.outputs, request.outputs);
@@ -171,7 +178,7 @@ fn load_request(data: &[u8]) {
 fn grpc_request(data: &[u8]) {
     let Ok(message) = ModelInferRequest::decode(Bytes::copy_from_slice(data)) else { return };
     if let Ok(decoded) = grpc::decode_request(message) {
-        let bytes: usize = decoded.inputs.iter().map(|input| input.tensor.data().len()).sum();
+        let bytes: usize = decoded.inputs.iter().map(|input| input.tensor.size_bytes()).sum();
         // An element of a few bits on the wire becomes at most 8 bytes.
         assert!(bytes <= 8 * data.len(), "{bytes} bytes out of {}", data.len());
     }

@@ -87,7 +87,7 @@ impl RoutingKey {
             for &dimension in tensor.shape().dimensions() {
                 hasher.write_u64(dimension);
             }
-            hasher.update(tensor.data());
+            tensor.segments().iter().for_each(|segment| hasher.update(segment));
         }
         Self(hasher.digest())
     }

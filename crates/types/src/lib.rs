@@ -16,6 +16,7 @@ mod membership;
 mod model;
 mod repository;
 mod request;
+mod segments;
 mod sequence;
 mod service;
 mod shape;
@@ -41,6 +42,7 @@ pub use request::{
     CacheOutcome, InferRequest, InferResponse, InvalidRequestId, RequestId, RouteReason, Routed,
     Served, WorkerId, WorkerLoad,
 };
+pub use segments::SegmentedBytes;
 pub use sequence::{InvalidSequenceId, SequenceId, SequenceSpec, SequenceStep, StateSpec};
 pub use service::{
     Announced, BoxFuture, DrainListener, InferenceService, Reservation, StatusSource, Turn,

@@ -1,15 +1,17 @@
 //! Tensors as typed bytes, shared and never copied without a reason.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
-use crate::{DataType, Shape, TensorName};
+use crate::{DataType, SegmentedBytes, Shape, TensorName};
 
 /// A tensor: datatype, shape and little-endian row-major bytes that are known to fit them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tensor {
     datatype: DataType,
     shape: Shape,
-    data: Bytes,
+    data: SegmentedBytes,
 }
 
 /// Why bytes do not make a tensor.
@@ -51,12 +53,26 @@ impl Tensor {
     /// # Errors
     /// [`TensorError`] where the length differs from what `datatype` and `shape` ask for.
     pub fn new(datatype: DataType, shape: Shape, data: Bytes) -> Result<Self, TensorError> {
+        Self::segmented(datatype, shape, data.into())
+    }
+
+    /// The same over bytes as they came.
+    ///
+    /// # Errors
+    /// As of [`Tensor::new`].
+    pub fn segmented(
+        datatype: DataType,
+        shape: Shape,
+        data: SegmentedBytes,
+    ) -> Result<Self, TensorError> {
         let Some(elements) = shape.elements() else {
             return Err(TensorError::TooManyElements { shape });
         };
         let Some(element_size) = datatype.element_size() else {
+            // Where an element is, only those before it tell: whoever looks for one goes through all.
+            let data = data.contiguous().clone();
             return match check_strings(&data, elements) {
-                Ok(()) => Ok(Self { datatype, shape, data }),
+                Ok(()) => Ok(Self { datatype, shape, data: data.into() }),
                 Err(problem) => Err(TensorError::BadStrings { shape, expected: elements, problem }),
             };
         };
@@ -89,9 +105,36 @@ impl Tensor {
         &self.shape
     }
 
-    /// The bytes: little-endian, row-major; for BYTES each element behind a `u32` length.
+    /// The bytes in one piece: little-endian, row-major; for BYTES each element behind a `u32`
+    /// length. Where they came in several, the first who asks copies them.
     pub fn data(&self) -> &Bytes {
-        &self.data
+        self.data.contiguous()
+    }
+
+    /// The same bytes where they lie. For BYTES they are in one piece.
+    pub fn segments(&self) -> &[Bytes] {
+        self.data.segments()
+    }
+
+    /// The bytes in that range where they lie.
+    ///
+    /// # Panics
+    /// Where the range goes beyond them.
+    pub fn slices(&self, range: Range<usize>) -> impl Iterator<Item = &[u8]> {
+        self.data.slices(range)
+    }
+
+    /// The bytes in that range, shared.
+    ///
+    /// # Panics
+    /// Where the range goes beyond them.
+    pub fn slice(&self, range: Range<usize>) -> SegmentedBytes {
+        self.data.slice(range)
+    }
+
+    /// How many bytes there are.
+    pub fn size_bytes(&self) -> usize {
+        self.data.len()
     }
 
     /// The number of elements.
@@ -102,7 +145,7 @@ impl Tensor {
     /// The values of an FP32 tensor, or `None` for any other datatype.
     pub fn to_f32(&self) -> Option<Vec<f32>> {
         (self.datatype == DataType::Fp32).then(|| {
-            let (values, _) = self.data.as_chunks::<4>();
+            let (values, _) = self.data().as_chunks::<4>();
             values.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
         })
     }
@@ -110,18 +153,13 @@ impl Tensor {
     /// The elements of a BYTES tensor, row by row and without their lengths; nothing for any
     /// other datatype.
     pub fn strings(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = if self.datatype == DataType::Bytes { &self.data[..] } else { &[] };
+        let mut rest = if self.datatype == DataType::Bytes { &self.data()[..] } else { &[] };
         std::iter::from_fn(move || {
             let (length, tail) = rest.split_first_chunk::<4>()?;
             let (element, tail) = tail.split_at(u32::from_le_bytes(*length) as usize);
             rest = tail;
             Some(element)
         })
-    }
-
-    /// Datatype, shape and bytes, given up.
-    pub fn into_parts(self) -> (DataType, Shape, Bytes) {
-        (self.datatype, self.shape, self.data)
     }
 }
 

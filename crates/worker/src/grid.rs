@@ -43,7 +43,7 @@ pub(crate) fn join<'a>(
         let sizes = tensor.shape().dimensions();
         first.get_or_insert(tensor);
         elements += tensor.elements();
-        bytes += tensor.data().len();
+        bytes += tensor.size_bytes();
         parts.push(Part { rows: sizes[axes.rows], length: axes.length.map_or(0, |l| sizes[l]) });
         sources.push(Elements::of(tensor));
     }
@@ -55,7 +55,9 @@ pub(crate) fn join<'a>(
         *data = BytesMut::with_capacity(length);
     }
     walk(&shape, axes, &parts, |piece| match piece {
-        Piece::Of(part, elements) => data.extend_from_slice(sources[part].take(elements)),
+        Piece::Of(part, elements) => {
+            sources[part].take(elements, |bytes| data.extend_from_slice(bytes));
+        }
         Piece::Filling(elements) => fill(data, filling, elements),
     });
     let data = data.split().freeze();
@@ -95,11 +97,9 @@ pub(crate) fn split(
     let mut source = Elements::of(whole);
     walk(whole.shape(), axes, parts, |piece| match piece {
         Piece::Of(part, elements) if part < wanted => {
-            data[part].extend_from_slice(source.take(elements));
+            source.take(elements, |bytes| data[part].extend_from_slice(bytes));
         }
-        Piece::Of(_, elements) | Piece::Filling(elements) => {
-            source.take(elements);
-        }
+        Piece::Of(_, elements) | Piece::Filling(elements) => source.take(elements, |_| {}),
     });
     let tensor = |(shape, data): (Shape, Vec<u8>)| {
         Tensor::new(whole.datatype(), shape, Bytes::from(data)).expect("part of a valid tensor")
@@ -194,30 +194,41 @@ fn walk(shape: &Shape, axes: Axes, parts: &[Part], mut visit: impl FnMut(Piece))
 /// A tensor's elements, taken from the front.
 struct Elements<'a> {
     datatype: DataType,
+    /// What is left of the segment that is taken from, and those behind it.
     rest: &'a [u8],
+    segments: std::slice::Iter<'a, Bytes>,
 }
 
 impl<'a> Elements<'a> {
     fn of(tensor: &'a Tensor) -> Self {
-        Self { datatype: tensor.datatype(), rest: tensor.data() }
+        Self { datatype: tensor.datatype(), rest: &[], segments: tensor.segments().iter() }
     }
 
-    /// The bytes of the next `elements` elements, which are there.
-    fn take(&mut self, elements: u64) -> &'a [u8] {
-        let length = match self.datatype.element_size() {
-            Some(size) => usize::try_from(elements).expect("part of a tensor in memory") * size,
-            None => length_of_strings(self.rest, elements),
+    /// Visits the bytes of the next `elements` elements, which are there.
+    fn take(&mut self, elements: u64, mut visit: impl FnMut(&'a [u8])) {
+        let elements = usize::try_from(elements).expect("part of a tensor in memory");
+        let mut missing = match self.datatype.element_size() {
+            Some(size) => elements * size,
+            None => self.length_of_strings(elements),
         };
-        let (taken, rest) = self.rest.split_at(length);
-        self.rest = rest;
-        taken
+        while missing > 0 {
+            if self.rest.is_empty() {
+                self.rest = self.segments.next().expect("elements that are there");
+            }
+            let (taken, rest) = self.rest.split_at(missing.min(self.rest.len()));
+            (self.rest, missing) = (rest, missing - taken.len());
+            visit(taken);
+        }
     }
-}
 
-/// Bytes that the first `elements` length-prefixed strings take.
-fn length_of_strings(data: &[u8], elements: u64) -> usize {
-    (0..elements).fold(0, |at, _| {
-        let prefix = data[at..].first_chunk::<4>().expect("checked in Tensor::new");
-        at + 4 + u32::from_le_bytes(*prefix) as usize
-    })
+    /// Bytes that the next `elements` length-prefixed strings take, all of which lie in one segment.
+    fn length_of_strings(&mut self, elements: usize) -> usize {
+        if self.rest.is_empty() {
+            self.rest = self.segments.next().map_or(&[][..], |segment| segment);
+        }
+        (0..elements).fold(0, |at, _| {
+            let prefix = self.rest[at..].first_chunk::<4>().expect("checked in Tensor::new");
+            at + 4 + u32::from_le_bytes(*prefix) as usize
+        })
+    }
 }

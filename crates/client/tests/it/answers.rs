@@ -103,7 +103,7 @@ async fn urgency_and_sequence_are_sent_along() {
     worker.client.infer(sent.clone()).await.unwrap();
     let seen = worker.seen().remove(0);
     let length = seen.field("inference-header-content-length");
-    let read = v2::decode_request(&seen.body.into(), length).unwrap();
+    let read = v2::decode_request(seen.body.into(), length).unwrap();
     assert_eq!((read.priority, read.sequence), (sent.priority, sent.sequence));
 }
 

@@ -416,7 +416,8 @@ mod tests {
         assert_eq!(workload.form(), Form::Binary);
         let mut seen = HashSet::new();
         for body in workload.measured().iter().chain(&workload.warm_up()[..]) {
-            let inputs = v2::decode_request(body, workload.json_length()).unwrap().inputs;
+            let inputs =
+                v2::decode_request(body.clone().into(), workload.json_length()).unwrap().inputs;
             let [input, mask] = model.arrange(inputs).unwrap().try_into().unwrap();
             assert_eq!(input.tensor.shape(), &Shape::from([1, 32]));
             assert_eq!(mask.tensor.data()[..], 1i64.to_le_bytes().repeat(32)[..]);
@@ -455,7 +456,8 @@ mod tests {
             let (text, binary) = (ask(Form::Plain), ask(Form::Binary));
             for (text, raw) in text.measured().iter().zip(&binary.measured()[..]) {
                 let plain = plain::decode_request(text, &model).unwrap().input;
-                let inputs = v2::decode_request(raw, binary.json_length()).unwrap().inputs;
+                let inputs =
+                    v2::decode_request(raw.clone().into(), binary.json_length()).unwrap().inputs;
                 assert_eq!(inputs, [plain], "{datatype}");
             }
         }

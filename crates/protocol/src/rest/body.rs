@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
+use inferring_types::SegmentedBytes;
 
 /// Why a body could not be collected.
 #[derive(Debug, thiserror::Error)]
@@ -26,49 +27,98 @@ pub enum BodyError<E> {
 ///
 /// # Errors
 /// [`BodyError`] where it is too large or breaks off.
-pub async fn collect<B>(mut body: B, limit: usize) -> Result<Bytes, BodyError<B::Error>>
+pub async fn collect<B>(body: B, limit: usize) -> Result<Bytes, BodyError<B::Error>>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    if body.size_hint().lower() > limit as u64 {
-        return Err(BodyError::TooLarge { limit });
-    }
-    let Some(first) = next_data(&mut body).await? else {
+    let mut parts = Parts::of(body, limit)?;
+    let Some(first) = parts.next().await? else {
         return Ok(Bytes::new());
     };
-    if first.len() > limit {
-        return Err(BodyError::TooLarge { limit });
-    }
-    if body.is_end_stream() {
+    if parts.body.is_end_stream() {
         return Ok(first);
     }
     let mut whole: Option<BytesMut> = None;
-    while let Some(data) = next_data(&mut body).await? {
-        let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    while let Some(part) = parts.next().await? {
         let whole = whole.get_or_insert_with(|| {
-            let rest = data.len().saturating_add(expected).min(limit);
-            let mut joined = BytesMut::with_capacity(first.len() + rest);
+            let mut joined = BytesMut::with_capacity(first.len() + part.len() + parts.announced());
             joined.extend_from_slice(&first);
             joined
         });
-        if whole.len() + data.len() > limit {
-            return Err(BodyError::TooLarge { limit });
-        }
-        whole.extend_from_slice(&data);
+        whole.extend_from_slice(&part);
     }
     Ok(whole.map_or(first, BytesMut::freeze))
 }
 
-async fn next_data<B>(body: &mut B) -> Result<Option<Bytes>, BodyError<B::Error>>
+/// The same for whoever does not need the body in one piece: large parts are left as they came.
+/// Small ones are copied together, for each holds all the memory that it was received in.
+///
+/// # Errors
+/// As of [`collect`].
+pub async fn collect_segments<B>(
+    body: B,
+    limit: usize,
+) -> Result<SegmentedBytes, BodyError<B::Error>>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() {
-            return Ok(Some(data));
+    /// What is copied in a few microseconds.
+    const SMALL: usize = 64 * 1024;
+    let mut parts = Parts::of(body, limit)?;
+    let (mut segments, mut small) = (Vec::new(), BytesMut::new());
+    while let Some(part) = parts.next().await? {
+        let is_all = segments.is_empty() && small.is_empty() && parts.body.is_end_stream();
+        if part.len() >= SMALL || is_all {
+            segments.extend([std::mem::take(&mut small).freeze(), part]);
+            continue;
         }
+        if small.capacity() - small.len() < part.len() {
+            let room = (part.len() + parts.possible()).min(SMALL);
+            segments.push(std::mem::replace(&mut small, BytesMut::with_capacity(room)).freeze());
+        }
+        small.extend_from_slice(&part);
     }
-    Ok(None)
+    segments.push(small.freeze());
+    Ok(segments.into_iter().collect())
+}
+
+/// What a body is made of as it comes, up to a limit.
+struct Parts<B> {
+    body: B,
+    limit: usize,
+    /// What more may come.
+    left: usize,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Parts<B> {
+    fn of(body: B, limit: usize) -> Result<Self, BodyError<B::Error>> {
+        if body.size_hint().lower() > limit as u64 {
+            return Err(BodyError::TooLarge { limit });
+        }
+        Ok(Self { body, limit, left: limit })
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, BodyError<B::Error>> {
+        while let Some(frame) = self.body.frame().await {
+            if let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() {
+                let left = self.left.checked_sub(data.len());
+                self.left = left.ok_or(BodyError::TooLarge { limit: self.limit })?;
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+
+    /// How much more is known to come.
+    fn announced(&self) -> usize {
+        usize::try_from(self.body.size_hint().lower()).unwrap_or(usize::MAX).min(self.left)
+    }
+
+    /// How much more may come.
+    fn possible(&self) -> usize {
+        let most = self.body.size_hint().upper().and_then(|most| usize::try_from(most).ok());
+        most.map_or(self.left, |most| most.min(self.left))
+    }
 }
 
 /// A body of a few parts whose total length is known: a head in JSON, then raw tensors.
@@ -195,5 +245,30 @@ mod tests {
         assert_eq!(block_on(collect(body(), 40_000)).unwrap().len(), 40_000);
         assert!(block_on(collect(body(), 39_999)).is_err());
         assert!(block_on(collect(body(), 19_999)).is_err());
+        assert_eq!(block_on(collect_segments(body(), 40_000)).unwrap().len(), 40_000);
+        assert!(block_on(collect_segments(body(), 39_999)).is_err());
+    }
+
+    #[test]
+    fn large_parts_are_left_where_they_are_and_small_ones_are_put_together() {
+        const KIB: usize = 1024;
+        let lengths = [1, 70 * KIB, 64 * KIB, 10 * KIB, 20 * KIB, 40 * KIB, 100 * KIB, 3];
+        let parts: Vec<_> = (1..).zip(lengths).map(|(n, len)| Bytes::from(vec![n; len])).collect();
+        let body = || Chunks::new(Vec::new(), parts.iter());
+        let bodies = [
+            block_on(collect_segments(body(), usize::MAX)),
+            block_on(collect_segments(Unannounced(body()), usize::MAX)),
+        ];
+        for segmented in bodies.map(Result::unwrap) {
+            assert_eq!(segmented.segments().concat(), parts.concat());
+            let lengths: Vec<_> = segmented.segments().iter().map(Bytes::len).collect();
+            let expected = [1, 70 * KIB, 64 * KIB, 30 * KIB, 40 * KIB, 100 * KIB, 3];
+            assert_eq!(lengths, expected);
+            for (segment, part) in [(1, 1), (2, 2), (5, 6)] {
+                assert_eq!(segmented.segments()[segment].as_ptr(), parts[part].as_ptr());
+            }
+        }
+        let lone = block_on(collect_segments(Chunks::one(parts[0].clone()), 1)).unwrap();
+        assert_eq!(lone.contiguous().as_ptr(), parts[0].as_ptr());
     }
 }

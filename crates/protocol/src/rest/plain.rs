@@ -70,7 +70,7 @@ pub fn decode_request(body: &[u8], model: &ModelMetadata) -> Result<PlainRequest
 pub fn encode_response(response: &InferResponse, allow_nan: bool) -> Result<Vec<u8>, ServiceError> {
     let outputs = &response.outputs[..];
     let served = &response.served;
-    let bytes: usize = outputs.iter().map(|output| output.tensor.data().len()).sum();
+    let bytes: usize = outputs.iter().map(|output| output.tensor.size_bytes()).sum();
     let mut out = Vec::with_capacity(256 + bytes * 3);
     out.extend_from_slice(b"{\"request_id\":");
     writer::string(&mut out, response.id.as_str());

@@ -39,7 +39,7 @@ impl LowWater {
 
     /// The most that is waited for at a time. Linux makes room for twice as much, and leaves it
     /// with the connection.
-    const MARK_MAX: usize = 256 * 1024;
+    pub(super) const MARK_MAX: usize = 256 * 1024;
 
     pub(super) fn new(patience: Duration) -> Self {
         Self { mark: 1, told: 1, at_once: 0, patience, waiting: None, is_slow: false }

@@ -9,8 +9,9 @@ use http::header::{CONTENT_ENCODING, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use inferring_protocol::rest::{BodyError, Chunks, Coding, CodingError, collect};
-use inferring_types::{Blame, Deadline, ErrorKind, ServiceError};
+use inferring_protocol::rest::headers::JSON_LENGTH;
+use inferring_protocol::rest::{BodyError, Chunks, Coding, CodingError, collect, collect_segments};
+use inferring_types::{Blame, Deadline, ErrorKind, SegmentedBytes, ServiceError};
 
 use super::offload;
 use crate::config::ServerConfig;
@@ -22,7 +23,8 @@ pub(super) async fn receive(
     head: &Parts,
     body: &mut Incoming,
 ) -> Result<Bytes, ServiceError> {
-    receive_within(config.body_timeout, config, head, body).await
+    let body = receive_within(config.body_timeout, config, head, body).await?;
+    Ok(body.contiguous().clone())
 }
 
 /// The same of a request that is of no use after its deadline.
@@ -31,7 +33,7 @@ pub(super) async fn receive_by(
     config: &ServerConfig,
     head: &Parts,
     body: &mut Incoming,
-) -> Result<Bytes, ServiceError> {
+) -> Result<SegmentedBytes, ServiceError> {
     let left = deadline.remaining(Instant::now());
     receive_within(left.min(config.body_timeout), config, head, body).await
 }
@@ -41,10 +43,19 @@ async fn receive_within(
     config: &ServerConfig,
     head: &Parts,
     body: &mut Incoming,
-) -> Result<Bytes, ServiceError> {
+) -> Result<SegmentedBytes, ServiceError> {
     let size_max = usize::try_from(config.body_size_max.as_u64()).unwrap_or(usize::MAX);
     let body = Paced::new(body, config.body_pace());
-    let mut body = tokio::time::timeout(limit, collect(body, size_max))
+    // Most of it is raw tensors, which need not lie in one piece.
+    let is_raw = head.headers.contains_key(JSON_LENGTH);
+    let is_raw = is_raw && !head.headers.contains_key(CONTENT_ENCODING);
+    let collecting = async {
+        if is_raw {
+            return collect_segments(body, size_max).await;
+        }
+        collect(body, size_max).await.map(SegmentedBytes::from)
+    };
+    let mut body = tokio::time::timeout(limit, collecting)
         .await
         .map_err(|_| too_slow(limit, config))?
         .map_err(not_collected)?;
@@ -52,7 +63,7 @@ async fn receive_within(
         Coding::of(&head.headers).map_err(|error| ServiceError::invalid(error.to_string()))?;
     if !body.is_empty() {
         for coding in codings.into_iter().rev() {
-            body = decompress(coding, body, size_max).await?;
+            body = decompress(coding, body.contiguous().clone(), size_max).await?.into();
         }
     }
     Ok(body)

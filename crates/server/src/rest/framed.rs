@@ -29,7 +29,7 @@ pub(crate) async fn answer(node: &dyn Node, config: &ServerConfig, message: Byte
     let asked = ModelSelector::new(request.model, request.version);
     let mut intake = Intake::framed(config, request.timeout, request.json_length);
     let result = async {
-        let (response, form) = intake.ask_v2(node, asked, body).await?;
+        let (response, form) = intake.ask_v2(node, asked, body.into()).await?;
         // What a gateway's workers expect concerns nobody else.
         let load = response.routed.is_none().then_some(response.served.load);
         let message = write_v2(response, form).await?;

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
@@ -12,7 +11,7 @@ use inferring_protocol::rest::v2::{Message, OutputForm};
 use inferring_protocol::rest::{Chunks, headers, plain, v2};
 use inferring_types::{
     Announced, Blame, Deadline, InferRequest, InferResponse, ModelMetadata, ModelSelector,
-    NamedTensor, RequestId, Reservation, ServiceError, TensorName,
+    NamedTensor, RequestId, Reservation, SegmentedBytes, ServiceError, TensorName,
 };
 
 use super::body::receive_by;
@@ -36,7 +35,7 @@ pub(super) async fn plain(
         let decoded = {
             let model = model.clone();
             let is_long = body.len() > LONG_JSON;
-            offload::run(is_long, move || plain::decode_request(&body, &model)).await?
+            offload::run(is_long, move || plain::decode_request(body.contiguous(), &model)).await?
         };
         intake.identify(decoded.id);
         let request = InferRequest {
@@ -97,7 +96,7 @@ const LONG_JSON: usize = 64 * 1024;
 const LONG_DATA: usize = 32 * 1024;
 
 async fn decode_v2(
-    body: Bytes,
+    body: SegmentedBytes,
     json_length: Option<usize>,
     model: &ModelMetadata,
 ) -> Result<v2::DecodedRequest, ServiceError> {
@@ -105,7 +104,7 @@ async fn decode_v2(
         return v2::decode_raw_request(&body, model);
     }
     let is_long = json_length.unwrap_or(body.len()) > LONG_JSON;
-    offload::run(is_long, move || v2::decode_request(&body, json_length)).await
+    offload::run(is_long, move || v2::decode_request(body, json_length)).await
 }
 
 /// Writes an answer as its request wants it.
@@ -120,7 +119,7 @@ pub(super) async fn write_v2(
 /// How many bytes of a response are to be turned into JSON.
 fn bytes_as_json(response: &InferResponse, is_binary: impl Fn(&TensorName) -> bool) -> usize {
     let as_json = response.outputs.iter().filter(|output| !is_binary(&output.name));
-    as_json.map(|output| output.tensor.data().len()).sum()
+    as_json.map(|output| output.tensor.size_bytes()).sum()
 }
 
 /// What is known of a request while it is read, so that an error can be answered to it.
@@ -157,7 +156,7 @@ impl<'a> Intake<'a> {
         asked: ModelSelector<'_>,
         head: &Parts,
         body: &mut Incoming,
-    ) -> Result<Bytes, ServiceError> {
+    ) -> Result<SegmentedBytes, ServiceError> {
         self.curiosity = Curiosity::read(self.arrived, &head.headers);
         self.id = headers::request_id(&head.headers)?;
         self.timeout = headers::timeout(&head.headers)?;
@@ -181,7 +180,7 @@ impl<'a> Intake<'a> {
         &mut self,
         node: &dyn Node,
         asked: ModelSelector<'_>,
-        body: Bytes,
+        body: SegmentedBytes,
     ) -> Result<(InferResponse, OutputForm), ServiceError> {
         let model = node.model(asked)?;
         let decoded = decode_v2(body, self.json_length, &model).await?;

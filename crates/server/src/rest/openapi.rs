@@ -158,7 +158,7 @@ mod tests {
             match last {
                 Some("infer") if path.starts_with("/v2") => {
                     let body = Bytes::copy_from_slice(example);
-                    let request = v2::decode_request(&body, None).unwrap();
+                    let request = v2::decode_request(body.into(), None).unwrap();
                     iris().arrange(request.inputs).unwrap();
                 }
                 Some("infer") => drop(plain::decode_request(example, &iris()).unwrap()),

@@ -4,6 +4,7 @@
 mod account;
 mod admin;
 mod ages;
+mod bodies;
 mod connections;
 mod drain;
 mod fixture;

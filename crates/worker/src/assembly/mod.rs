@@ -113,7 +113,7 @@ impl Assembly {
     pub(crate) fn row_bytes(&self, inputs: &[Tensor]) -> u64 {
         let rows = self.rows(inputs).max(1) as u64;
         let bytes = |(place, input): (usize, &Tensor)| {
-            let bytes = input.data().len() as u64;
+            let bytes = input.size_bytes() as u64;
             if self.axes().is_none_or(|axes| axes.inputs[place].is_none()) {
                 return bytes;
             }

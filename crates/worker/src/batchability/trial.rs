@@ -188,7 +188,7 @@ impl Trial {
         const MANY: u32 = 64;
         const BYTES_MAX: usize = 16 << 20;
         let mut orders = vec![vec![0, 1, 2, 3], vec![2, 0, 3, 1], vec![3, 2]];
-        let row_bytes: usize = self.rows[0].iter().map(|input| input.data().len()).sum();
+        let row_bytes: usize = self.rows[0].iter().map(Tensor::size_bytes).sum();
         if self.fastest * MANY <= PATIENCE && row_bytes * MANY as usize <= BYTES_MAX {
             let mut random = fastrand::Rng::with_seed(0x0dd_ba11);
             orders.push((0..MANY).map(|_| random.usize(..ROWS)).collect());

@@ -30,7 +30,7 @@ impl Job {
         order: Order,
         leader: Leader,
     ) -> Self {
-        let bytes = inputs.iter().map(|input| input.data().len() as u64).sum();
+        let bytes = inputs.iter().map(|input| input.size_bytes() as u64).sum();
         // Rows without a byte cost nothing, and there may be any number of them.
         let rows = assembly.rows(&inputs).min(if bytes == 0 { 1 } else { usize::MAX });
         Self { inputs, rows, bytes, order, leader }

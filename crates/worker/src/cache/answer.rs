@@ -31,7 +31,7 @@ impl Answer {
         const PER_ANSWER: usize = 320;
         /// The allocation of the data, beside the tensor's own fields.
         const PER_OUTPUT: usize = size_of::<NamedTensor>() + 48;
-        let output = |output: &NamedTensor| output.tensor.data().len() + PER_OUTPUT;
+        let output = |output: &NamedTensor| output.tensor.size_bytes() + PER_OUTPUT;
         (PER_ANSWER + self.outputs.iter().map(output).sum::<usize>()) as u64
     }
 

@@ -80,9 +80,9 @@ impl KeyHasher {
     /// another content; so are `-0.0` and `0.0`, and every bit pattern of NaN.
     pub(crate) fn tensor(&mut self, input: &NamedTensor) {
         let tensor = &input.tensor;
-        let data = tensor.data();
-        self.tensor_in_pieces(&input.name, tensor.datatype(), tensor.shape(), data.len());
-        self.piece(data);
+        let length = tensor.size_bytes();
+        self.tensor_in_pieces(&input.name, tensor.datatype(), tensor.shape(), length);
+        tensor.segments().iter().for_each(|segment| self.piece(segment));
     }
 
     /// Adds a tensor whose bytes follow, `length` in all, by [`KeyHasher::piece`]. Wherever they

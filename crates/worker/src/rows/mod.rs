@@ -23,6 +23,13 @@ pub(crate) fn join<'a>(tensors: impl Iterator<Item = &'a Tensor>, axis: usize) -
     grid::join(tensors, Axes { rows: axis, length: None }, &[], &mut bytes::BytesMut::new())
 }
 
+/// The same tensor over segments of so many bytes.
+#[cfg(test)]
+pub(crate) fn in_segments(tensor: &Tensor, size: usize) -> Tensor {
+    let segments = tensor.data().chunks(size).map(bytes::Bytes::copy_from_slice).collect();
+    Tensor::segmented(tensor.datatype(), tensor.shape().clone(), segments).expect("the same bytes")
+}
+
 /// The parts of `rows` rows each; `None` where the tensor's rows along `axis` are not that many
 /// in all.
 ///

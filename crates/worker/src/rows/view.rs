@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use bytes::{Bytes, BytesMut};
-use inferring_types::{Shape, Tensor};
+use bytes::BytesMut;
+use inferring_types::{SegmentedBytes, Shape, Tensor};
 
 use super::{count, with_size};
 
@@ -30,7 +30,7 @@ impl<'a> Rows<'a> {
         let count = usize::try_from(count(tensor, axis)?).ok()?;
         let (before, after) = tensor.shape().dimensions().split_at(axis);
         // Where there is no element, the other dimensions may be of any size.
-        let is_empty = tensor.data().is_empty();
+        let is_empty = tensor.size_bytes() == 0;
         let product = |sizes: &[u64]| if is_empty { 0 } else { sizes.iter().product::<u64>() };
         let blocks = usize::try_from(product(before).max(1)).ok()?;
         let elements = usize::try_from(product(&after[1..])).ok()?;
@@ -60,9 +60,9 @@ impl<'a> Rows<'a> {
         with_size(self.tensor.shape(), self.axis, count as u64)
     }
 
-    /// The bytes of some neighbouring rows, in as many pieces as there are blocks.
+    /// The bytes of some neighbouring rows, in at least as many pieces as there are blocks.
     pub(crate) fn pieces(&self, rows: Range<usize>) -> impl Iterator<Item = &'a [u8]> {
-        (0..self.blocks).map(move |block| self.piece(block, rows.clone()))
+        (0..self.blocks).flat_map(move |block| self.pieces_in(block, rows.clone()))
     }
 
     /// How many bytes some neighbouring rows have.
@@ -79,7 +79,7 @@ impl<'a> Rows<'a> {
         match ranges {
             [all] if *all == (0..self.count) => self.tensor.clone(),
             [one] if self.blocks == 1 => {
-                let data = self.tensor.data().slice_ref(self.piece(0, one.clone()));
+                let data = self.tensor.slice(self.place(0, one.clone()));
                 self.tensor_of(one.len(), data)
             }
             _ => {
@@ -89,17 +89,21 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn piece(&self, block: usize, rows: Range<usize>) -> &'a [u8] {
-        let before = block * self.count;
-        let (start, end) = match &self.places {
-            Places::Even(row) => ((before + rows.start) * row, (before + rows.end) * row),
-            Places::Uneven(places) => (places[before + rows.start], places[before + rows.end]),
-        };
-        &self.tensor.data()[start..end]
+    fn pieces_in(&self, block: usize, rows: Range<usize>) -> impl Iterator<Item = &'a [u8]> {
+        self.tensor.slices(self.place(block, rows))
     }
 
-    fn tensor_of(&self, count: usize, data: Bytes) -> Tensor {
-        Tensor::new(self.tensor.datatype(), self.shape_of(count), data)
+    /// Where some neighbouring rows lie in a block.
+    fn place(&self, block: usize, rows: Range<usize>) -> Range<usize> {
+        let before = block * self.count;
+        match &self.places {
+            Places::Even(row) => (before + rows.start) * row..(before + rows.end) * row,
+            Places::Uneven(places) => places[before + rows.start]..places[before + rows.end],
+        }
+    }
+
+    fn tensor_of(&self, count: usize, data: SegmentedBytes) -> Tensor {
+        Tensor::segmented(self.tensor.datatype(), self.shape_of(count), data)
             .expect("rows of a valid tensor")
     }
 }
@@ -121,15 +125,17 @@ pub(crate) fn gather(parts: &[(&Rows<'_>, Range<usize>)]) -> Option<Tensor> {
     let mut data = BytesMut::with_capacity(length);
     for block in 0..first.blocks {
         for (rows, range) in parts {
-            data.extend_from_slice(rows.piece(block, range.clone()));
+            let pieces = rows.pieces_in(block, range.clone());
+            pieces.for_each(|piece| data.extend_from_slice(piece));
         }
     }
     let count = parts.iter().map(|(_, range)| range.len()).sum();
-    Some(first.tensor_of(count, data.freeze()))
+    Some(first.tensor_of(count, data.freeze().into()))
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use inferring_types::DataType;
     use proptest::prelude::*;
 
@@ -163,6 +169,12 @@ mod tests {
             tensor.data().as_ptr()
         );
         assert!(Rows::of(&tensor, 2).is_none());
+        let segmented = rows::in_segments(&tensor, 12);
+        let part = Rows::of(&segmented, 0).unwrap().take(std::slice::from_ref(&(1..3)));
+        let places = |tensor: &Tensor| -> Vec<_> {
+            tensor.segments().iter().map(|segment| segment.as_ptr_range().end).collect()
+        };
+        assert_eq!(places(&part), places(&segmented));
     }
 
     #[test]
@@ -191,12 +203,14 @@ mod tests {
             count in 1usize..6,
             chosen in prop::collection::vec((any::<prop::sample::Index>(), 0usize..3), 1..6),
             is_text in any::<bool>(),
+            segment in 1usize..100,
             seed in any::<u64>(),
         ) {
             let axis = axis.index(sizes.len());
             let shape = with_size(&Shape::new(sizes), axis, count as u64);
             let mut random = fastrand::Rng::with_seed(seed);
             let tensor = if is_text { texts } else { numbers }(shape, &mut random);
+            let tensor = rows::in_segments(&tensor, segment);
             let view = Rows::of(&tensor, axis).unwrap();
             prop_assert_eq!(view.count(), count);
             let single = rows::split(&tensor, axis, &vec![1; count]).unwrap();

@@ -157,7 +157,7 @@ impl Sequences {
         rows: u64,
         inputs: &[NamedTensor],
     ) -> Result<(Seat, Arc<tokio::sync::Mutex<()>>), ServiceError> {
-        let bytes = inputs.iter().map(|input| input.tensor.data().len() as u64).sum();
+        let bytes = inputs.iter().map(|input| input.tensor.size_bytes() as u64).sum();
         let arrival = Arrival { id: &step.id, start: step.start, rows, bytes };
         let mut table = self.table.lock();
         let seated = table

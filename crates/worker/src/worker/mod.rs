@@ -108,7 +108,7 @@ impl Worker {
         // Held until the answer is there: the model ends when nobody holds it any more.
         let model = self.registry.catalog().find(request.selector())?.clone();
         let (statistics, reading) = (&model.executor.statistics, &model.executor.reading);
-        let bytes = request.inputs.iter().map(|input| input.tensor.data().len() as u64);
+        let bytes = request.inputs.iter().map(|input| input.tensor.size_bytes() as u64);
         let is_large = reading::is_large(bytes.sum());
         match self.answer_by(&model, request, accepted).await {
             Ok(response) => {

@@ -30,9 +30,7 @@ impl<'a> Parts<'a> {
         let count = with_rows().find_map(|(tensor, axis)| rows::count(tensor, axis));
         match count.and_then(|count| usize::try_from(count).ok()) {
             // Rows that are nothing but a number in the shape may be more than any memory holds.
-            Some(count)
-                if count > 1 && with_rows().any(|(tensor, _)| !tensor.data().is_empty()) =>
-            {
+            Some(count) if count > 1 && with_rows().any(|(tensor, _)| tensor.size_bytes() > 0) => {
                 count
             }
             _ => 1,
@@ -113,7 +111,7 @@ impl<'a> Parts<'a> {
 
     /// Bytes of one row, on average.
     pub(super) fn row_bytes(&self) -> usize {
-        let bytes: usize = self.inputs.iter().map(|input| input.tensor.data().len()).sum();
+        let bytes: usize = self.inputs.iter().map(|input| input.tensor.size_bytes()).sum();
         bytes.div_ceil(self.count)
     }
 }

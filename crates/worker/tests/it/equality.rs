@@ -69,6 +69,36 @@ async fn equal_bytes_of_another_shape_or_type_are_answered_each_for_itself() {
     }
 }
 
+/// A body comes in parts, and a request is the same wherever they were cut: as a whole, and row by
+/// row.
+#[tokio::test]
+async fn bytes_in_segments_are_computed_and_known_as_in_one_piece() {
+    const ROWS: u64 = 8;
+    let worker = start(&["any"], &any_width(), &WorkerConfig::default());
+    let values: Vec<f32> = (0..ROWS * 10_000).map(|value| value as f32).collect();
+    let whole = Tensor::from_f32([ROWS, 10_000].into(), &values).unwrap();
+    let cut = |size: usize| {
+        let segments = whole.data().chunks(size).map(bytes::Bytes::copy_from_slice).collect();
+        Tensor::segmented(DataType::Fp32, whole.shape().clone(), segments).unwrap()
+    };
+    let ask = async |worker: &Worker, tensor: Tensor| {
+        let inputs = vec![NamedTensor::new("input".into(), tensor)];
+        let request = InferRequest { model: "any".parse().unwrap(), inputs, ..row(0.0) };
+        within_patience(worker.infer(request)).await.unwrap()
+    };
+    let computed = ask(&worker, cut(70_001)).await;
+    assert_eq!(computed.served.cache, CacheOutcome::Computed);
+    for size in [usize::MAX, 1_000, 65_536, 300_000] {
+        let known = ask(&worker, cut(size)).await;
+        assert_eq!(known.served.cache, CacheOutcome::Hit, "segments of {size} bytes");
+        assert_eq!(known.outputs, computed.outputs);
+    }
+    let last = Tensor::from_f32([1, 10_000].into(), &values[70_000..]).unwrap();
+    assert_eq!(ask(&worker, last).await.served.cache, CacheOutcome::Hit);
+    let fresh = start(&["any"], &any_width(), &WorkerConfig::default());
+    assert_eq!(ask(&fresh, whole.clone()).await.outputs, computed.outputs);
+}
+
 /// Who computes what, and what is asked.
 #[derive(Debug, Clone)]
 struct Case {

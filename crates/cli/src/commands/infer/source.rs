@@ -158,7 +158,7 @@ fn read_object(content: &Bytes) -> anyhow::Result<Given> {
     let is_request = serde_json::from_slice::<Request>(content)
         .is_ok_and(|request| request.inputs.iter().all(|input| input.get().starts_with('{')));
     if is_request {
-        let request = v2::decode_request(content, None)?;
+        let request = v2::decode_request(content.clone().into(), None)?;
         return Ok(Given::Request { inputs: request.inputs, outputs: request.outputs });
     }
     let arrays: BTreeMap<String, &RawValue> = serde_json::from_slice(content)?;

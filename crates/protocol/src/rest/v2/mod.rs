@@ -16,7 +16,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use inferring_types::{
-    DataType, NamedTensor, ServiceError, Shape, Tensor, TensorName, UnknownDataType,
+    DataType, NamedTensor, SegmentedBytes, ServiceError, Shape, Tensor, TensorName, UnknownDataType,
 };
 
 use crate::json::counted;
@@ -133,7 +133,7 @@ impl<'a> TensorEntry<'a> {
     }
 
     /// The tensor, from the head's JSON or from the front of `raw`, which is moved past it.
-    fn resolve(self, head: &[u8], raw: &mut Bytes) -> Result<NamedTensor, ServiceError> {
+    fn resolve(self, head: &[u8], raw: &mut SegmentedBytes) -> Result<NamedTensor, ServiceError> {
         let Self { name, datatype, shape, data, binary_size } = self;
         let name = name.ok_or_else(|| {
             ServiceError::invalid("a tensor has no field `name`: every one of them needs it")
@@ -142,7 +142,7 @@ impl<'a> TensorEntry<'a> {
         let datatype = datatype.ok_or_else(|| wrong("field `datatype` is missing".into()))?;
         let datatype = datatype.map_err(|error| wrong(error.to_string()))?;
         let shape = shape.ok_or_else(|| wrong("field `shape` is missing".into()))?;
-        let data: Bytes = match (data, binary_size) {
+        let data: SegmentedBytes = match (data, binary_size) {
             (Some(_), Some(_)) => {
                 return Err(wrong("has both `data` and `binary_data_size`".into()));
             }
@@ -171,7 +171,7 @@ impl<'a> TensorEntry<'a> {
             }
         };
         let tensor =
-            Tensor::new(datatype, shape, data).map_err(|error| wrong(format!("{error}")))?;
+            Tensor::segmented(datatype, shape, data).map_err(|error| wrong(format!("{error}")))?;
         Ok(NamedTensor::new((&*name).into(), tensor))
     }
 }
@@ -187,13 +187,13 @@ fn refuse_shared_memory(parameter: &[u8], cursor: &Cursor<'_>) -> Result<(), Jso
 }
 
 /// The bytes that a tensor takes at the front of `raw`, as far as that can be told.
-fn size_in(raw: &[u8], datatype: DataType, shape: &Shape) -> Option<usize> {
+fn size_in(raw: &SegmentedBytes, datatype: DataType, shape: &Shape) -> Option<usize> {
     let elements = usize::try_from(shape.elements()?).ok()?;
     if let Some(element_size) = datatype.element_size() {
         return element_size.checked_mul(elements);
     }
     // Each takes at least the four bytes of its length.
-    let mut rest = raw;
+    let mut rest = &raw.contiguous()[..];
     for _ in 0..elements {
         let (length, tail) = rest.split_first_chunk::<4>()?;
         rest = tail.get(u32::from_le_bytes(*length) as usize..)?;
@@ -201,7 +201,7 @@ fn size_in(raw: &[u8], datatype: DataType, shape: &Shape) -> Option<usize> {
     Some(raw.len() - rest.len())
 }
 
-fn take(raw: &mut Bytes, size: usize) -> Result<Bytes, String> {
+fn take(raw: &mut SegmentedBytes, size: usize) -> Result<SegmentedBytes, String> {
     if size <= raw.len() {
         Ok(raw.split_to(size))
     } else {
@@ -211,12 +211,13 @@ fn take(raw: &mut Bytes, size: usize) -> Result<Bytes, String> {
 }
 
 /// Splits a body into head and raw tensors.
-fn split(body: &Bytes, json_length: Option<usize>) -> (Bytes, Bytes) {
+fn split(mut body: SegmentedBytes, json_length: Option<usize>) -> (Bytes, SegmentedBytes) {
     let at = json_length.unwrap_or(body.len()).min(body.len());
-    (body.slice(..at), body.slice(at..))
+    let head = body.split_to(at);
+    (head.contiguous().clone(), body)
 }
 
-fn check_no_rest(raw: &Bytes) -> Result<(), ServiceError> {
+fn check_no_rest(raw: &SegmentedBytes) -> Result<(), ServiceError> {
     if raw.is_empty() {
         return Ok(());
     }
@@ -238,7 +239,7 @@ fn write_tensor_head(out: &mut Vec<u8>, tensor: &NamedTensor) {
 
 fn write_binary_size(out: &mut Vec<u8>, tensor: &NamedTensor) {
     out.extend_from_slice(b",\"parameters\":{\"binary_data_size\":");
-    writer::integer(out, tensor.tensor.data().len());
+    writer::integer(out, tensor.tensor.size_bytes());
     out.extend_from_slice(b"}}");
 }
 

@@ -3,10 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use bytes::Bytes;
 use inferring_types::{
-    Dimension, InferRequest, ModelMetadata, NamedTensor, RequestId, SequenceStep, ServiceError,
-    Shape, Tensor, TensorName, TensorSpec,
+    Dimension, InferRequest, ModelMetadata, NamedTensor, RequestId, SegmentedBytes, SequenceStep,
+    ServiceError, Shape, Tensor, TensorName, TensorSpec,
 };
 
 use super::{
@@ -45,7 +44,7 @@ pub struct DecodedRequest {
 /// whose bytes do not fit its datatype and shape, lengths that do not add up, or a wish that is
 /// not supported (shared memory, classification).
 pub fn decode_request(
-    body: &Bytes,
+    body: SegmentedBytes,
     json_length: Option<usize>,
 ) -> Result<DecodedRequest, ServiceError> {
     let (head, mut raw) = split(body, json_length);
@@ -97,7 +96,7 @@ pub fn decode_request(
 /// `InvalidArgument` where the model takes other than one input, or where the tensor's shape
 /// cannot be told from its length.
 pub fn decode_raw_request(
-    body: &Bytes,
+    body: &SegmentedBytes,
     model: &ModelMetadata,
 ) -> Result<DecodedRequest, ServiceError> {
     let [spec] = &model.inputs[..] else {
@@ -124,7 +123,7 @@ pub fn decode_raw_request(
 }
 
 /// The tensor that `data` makes where there is only one way to shape it.
-fn raw_tensor(data: &Bytes, spec: &TensorSpec, model: &ModelMetadata) -> Option<Tensor> {
+fn raw_tensor(data: &SegmentedBytes, spec: &TensorSpec, model: &ModelMetadata) -> Option<Tensor> {
     let axis = model.batching.axes().and_then(|axes| *axes.inputs.first()?);
     let dimensions = || spec.shape.dimensions().iter().enumerate();
     let fixed = |(at, dimension): (usize, &Dimension)| match dimension.fixed() {
@@ -137,7 +136,7 @@ fn raw_tensor(data: &Bytes, spec: &TensorSpec, model: &ModelMetadata) -> Option<
         None => {
             // The body is the one string itself.
             let length = u32::try_from(data.len()).ok()?;
-            (1, [&length.to_le_bytes()[..], data].concat().into())
+            (1, [&length.to_le_bytes()[..], data.contiguous()].concat().into())
         }
     };
     let rest = match dimensions().filter(|&d| fixed(d).is_none()).count() {
@@ -146,7 +145,7 @@ fn raw_tensor(data: &Bytes, spec: &TensorSpec, model: &ModelMetadata) -> Option<
         _ => return None,
     };
     let shape = Shape::new(dimensions().map(|d| fixed(d).unwrap_or(rest)));
-    Tensor::new(spec.datatype, shape, data).ok()
+    Tensor::segmented(spec.datatype, shape, data).ok()
 }
 
 /// Writes a request, all tensors raw, asking for raw outputs.
@@ -175,7 +174,7 @@ pub fn encode_request(request: &InferRequest) -> Message {
     }
     head.push(b'}');
     let json_length = Some(head.len());
-    let body = Chunks::new(head, request.inputs.iter().map(|input| input.tensor.data()));
+    let body = Chunks::new(head, request.inputs.iter().flat_map(|input| input.tensor.segments()));
     Message { body, json_length }
 }
 
@@ -247,6 +246,7 @@ fn refuse_classification(cursor: &mut Cursor<'_>) -> Result<(), JsonError> {
 mod tests {
     use std::time::Instant;
 
+    use bytes::Bytes;
     use http_body::Body as _;
     use inferring_types::{Batching, DataType, Deadline, RowAxes, ShapeSpec, Tensor};
 
@@ -266,7 +266,7 @@ mod tests {
 
     fn error(head: &str, raw: &[u8]) -> String {
         let body = Bytes::from([head.as_bytes(), raw].concat());
-        decode_request(&body, Some(head.len())).unwrap_err().to_string()
+        decode_request(body.into(), Some(head.len())).unwrap_err().to_string()
     }
 
     #[test]
@@ -289,7 +289,7 @@ mod tests {
                 sequence: None,
             };
             let (body, json_length) = bytes_of(encode_request(&request));
-            let read = decode_request(&body, json_length).unwrap();
+            let read = decode_request(body.into(), json_length).unwrap();
             assert_eq!(read.id, Some(request.id));
             assert_eq!(read.inputs, request.inputs);
             assert_eq!(read.outputs, request.outputs);
@@ -304,7 +304,7 @@ mod tests {
                 "outputs":[{"name":"y","parameters":{"binary_data":true}},{"name":"z"}],
                 "parameters":{"timeout":1500}}"#,
         );
-        let request = decode_request(&body, None).unwrap();
+        let request = decode_request(body.into(), None).unwrap();
         assert_eq!(request.inputs[0].tensor.datatype(), DataType::Int8);
         assert_eq!(request.inputs[0].tensor.data()[..], [1, 2, 3, 4]);
         assert!(request.form.is_binary(&"y".into()) && !request.form.is_binary(&"z".into()));
@@ -315,7 +315,7 @@ mod tests {
     fn a_missing_size_follows_from_shape_and_datatype() {
         let head = r#"{"inputs":[{"name":"x","datatype":"INT16","shape":[2]}]}"#;
         let body = Bytes::from([head.as_bytes(), &[1, 0, 2, 0]].concat());
-        let request = decode_request(&body, Some(head.len())).unwrap();
+        let request = decode_request(body.into(), Some(head.len())).unwrap();
         assert_eq!(request.inputs[0].tensor.data()[..], [1, 0, 2, 0]);
     }
 
@@ -371,7 +371,9 @@ mod tests {
         }
     }
     fn json_error(body: &str) -> String {
-        decode_request(&Bytes::copy_from_slice(body.as_bytes()), None).unwrap_err().to_string()
+        decode_request(Bytes::copy_from_slice(body.as_bytes()).into(), None)
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
@@ -441,14 +443,14 @@ mod tests {
     fn parameters_without_effect_are_accepted() {
         let body = br#"{"inputs":[],"parameters":{"priority":0,"sequence_id":0,
             "sequence_start":false,"sequence_end":true,"anything":[1,{}]},"outputs":[]}"#;
-        let request = decode_request(&Bytes::from_static(body), None).unwrap();
+        let request = decode_request(Bytes::from_static(body).into(), None).unwrap();
         assert!(request.inputs.is_empty() && request.outputs.is_empty());
         assert_eq!((request.priority, request.sequence), (None, None));
     }
 
     fn with_parameters(parameters: &str) -> Result<DecodedRequest, ServiceError> {
         let body = format!(r#"{{"parameters":{{{parameters}}},"inputs":[]}}"#);
-        decode_request(&body.into(), None)
+        decode_request(body.into_bytes().into(), None)
     }
 
     #[test]
@@ -511,7 +513,7 @@ mod tests {
             request.priority = NonZeroU32::new(3);
             request.sequence = Some(SequenceStep { id: id.parse().unwrap(), start, end });
             let (body, json_length) = bytes_of(encode_request(&request));
-            let read = decode_request(&body, json_length).unwrap();
+            let read = decode_request(body.into(), json_length).unwrap();
             assert_eq!(read.priority, request.priority);
             assert_eq!(read.sequence, request.sequence);
         }
@@ -524,7 +526,7 @@ mod tests {
             {"name":"b","datatype":"INT16","shape":[1]}]}"#;
         let raw = b"\x01\0\0\0a\0\0\0\0\x07\0";
         let body = Bytes::from([head.as_bytes(), raw].concat());
-        let request = decode_request(&body, Some(head.len())).unwrap();
+        let request = decode_request(body.into(), Some(head.len())).unwrap();
         let data = |index: usize| &request.inputs[index].tensor.data()[..];
         assert_eq!((data(0), data(1), data(2)), (&raw[..9], &[][..], &[7, 0][..]));
     }
@@ -567,7 +569,7 @@ mod tests {
             (model(&[(fp32, &[None]), (fp32, &[None])], None), 4, None),
         ] {
             let body = Bytes::from(vec![7; bytes]);
-            let decoded = decode_raw_request(&body, &model);
+            let decoded = decode_raw_request(&body.into(), &model);
             let got = decoded.as_ref().map(|request| request.inputs[0].tensor.shape());
             assert_eq!(got.ok(), shape.as_ref(), "{bytes} bytes for {:?}", model.inputs);
             assert!(decoded.is_err() || decoded.unwrap().form.is_binary(&"y".into()));
@@ -577,7 +579,7 @@ mod tests {
     #[test]
     fn a_string_without_head_gets_its_length() {
         let model = model(&[(DataType::Bytes, &[Some(1)])], None);
-        let request = decode_raw_request(&Bytes::from_static(b"hi"), &model).unwrap();
+        let request = decode_raw_request(&Bytes::from_static(b"hi").into(), &model).unwrap();
         assert_eq!(request.inputs[0].tensor.data()[..], *b"\x02\0\0\0hi");
     }
 }

@@ -53,7 +53,10 @@ pub fn encode_response(
     head.push(b'}');
     let raw = response.outputs.iter().filter(|output| form.is_binary(&output.name));
     let json_length = is_any_binary.then_some(head.len());
-    Ok(Message { body: Chunks::new(head, raw.map(|output| output.tensor.data())), json_length })
+    Ok(Message {
+        body: Chunks::new(head, raw.flat_map(|output| output.tensor.segments())),
+        json_length,
+    })
 }
 
 /// Reads a worker's response for `model`; `json_length` is the length of the head where raw
@@ -117,7 +120,7 @@ fn read_response(
     id: RequestId,
     model: ModelName,
 ) -> Result<InferResponse, ServiceError> {
-    let (head, mut raw) = split(body, json_length);
+    let (head, mut raw) = split(body.clone().into(), json_length);
     let mut entries = Vec::new();
     let mut version = None;
     let mut served = Served {

@@ -163,6 +163,7 @@ proptest! {
         axes in (0usize..4, 0usize..4),
         jobs in prop::collection::vec((0u64..4, 0u64..6), 1..6),
         spare in 0usize..3,
+        segment in 1usize..100,
     ) {
         let (rows, length) = (axes.0 % sizes.len(), axes.1 % sizes.len());
         prop_assume!(rows != length);
@@ -171,7 +172,7 @@ proptest! {
             .iter()
             .map(|&(row_count, length_of_job)| {
                 (sizes[rows], sizes[length]) = (row_count, length_of_job);
-                tensor(datatype, &sizes, &mut first)
+                rows::in_segments(&tensor(datatype, &sizes, &mut first), segment)
             })
             .collect();
         let filling: &[u8] = if datatype == DataType::Bytes { b"\x01\0\0\0-" } else { &[255; 4] };
