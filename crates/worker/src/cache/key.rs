@@ -60,10 +60,27 @@ impl Hasher for Uniform {
 }
 
 /// Takes the key of a request, tensor by tensor.
+///
+/// Each step of the hash waits for the one before. So the blocks of large tensors go to two hashes by
+/// turns, and the processor does a step of the one while it waits for the other.
 #[derive(Clone)]
-pub(crate) struct KeyHasher(HighwayHasher);
+pub(crate) struct KeyHasher {
+    hasher: HighwayHasher,
+    /// As it was before the first tensor. It is between two steps then, which keeps them quick.
+    begun: HighwayHasher,
+    /// The two for large tensors, once there is one.
+    lanes: Option<Box<[HighwayHasher; 2]>>,
+    /// How much has been added of the tensor that is being added, where it is large.
+    large: Option<usize>,
+}
 
 impl KeyHasher {
+    /// From this many bytes on a tensor is worth two more hashes.
+    const LARGE: usize = 16 * 1024;
+    /// The bytes that go to the one, and then to the other: several steps, but no more than the
+    /// processor looks ahead.
+    const BLOCK: usize = 256;
+
     /// For requests whose answers depend on this as well. To clone it costs less than to make it.
     pub(crate) fn new(context: &ContentDigest) -> Self {
         static SECRET: LazyLock<[u64; 4]> = LazyLock::new(system::secret);
@@ -73,7 +90,7 @@ impl KeyHasher {
     fn under(secret: [u64; 4], context: &ContentDigest) -> Self {
         let mut hasher = HighwayHasher::new(highway::Key(secret));
         hasher.append(context.as_bytes());
-        Self(hasher)
+        Self { begun: hasher.clone(), hasher, lanes: None, large: None }
     }
 
     /// Adds a tensor: name, datatype, shape and bytes. The same bytes in another shape are
@@ -103,17 +120,35 @@ impl KeyHasher {
             head.extend_from_slice(&number.to_le_bytes());
         }
         head.extend_from_slice(name);
-        self.piece(&head);
+        self.hasher.append(&head);
+        self.large = (length >= Self::LARGE).then_some(0);
+        if self.large.is_some() && self.lanes.is_none() {
+            self.lanes = Some(Box::new([self.begun.clone(), self.begun.clone()]));
+        }
     }
 
     /// Adds some of the bytes of a tensor.
     pub(crate) fn piece(&mut self, bytes: &[u8]) {
-        self.0.append(bytes);
+        let (Some(added), Some(lanes)) = (&mut self.large, &mut self.lanes) else {
+            return self.hasher.append(bytes);
+        };
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let left = Self::BLOCK - *added % Self::BLOCK;
+            let (piece, behind) = rest.split_at(left.min(rest.len()));
+            lanes[(*added / Self::BLOCK) % 2].append(piece);
+            *added += piece.len();
+            rest = behind;
+        }
     }
 
     /// The key of everything added.
-    pub(crate) fn finish(self) -> Key {
-        Key(self.0.finalize256())
+    pub(crate) fn finish(mut self) -> Key {
+        for lane in self.lanes.into_iter().flat_map(|lanes| *lanes) {
+            let digest = lane.finalize256();
+            digest.iter().for_each(|word| self.hasher.append(&word.to_le_bytes()));
+        }
+        Key(self.hasher.finalize256())
     }
 }
 
@@ -187,12 +222,29 @@ mod tests {
         assert_eq!(of(f32::NAN), of(f32::NAN));
     }
 
+    #[test]
+    fn blocks_of_a_large_tensor_have_their_places() {
+        const BLOCK: usize = KeyHasher::BLOCK;
+        let random = std::iter::repeat_with(|| fastrand::u8(..));
+        let blocks: Vec<u8> = random.take(KeyHasher::LARGE).collect();
+        let of = |data: &[u8]| key(&[named("x", DataType::Uint8, &[data.len() as u64], data)]);
+        for (first, second) in [(0, 1), (0, 2), (1, 3), (7, 12)] {
+            let mut swapped = blocks.clone();
+            for at in 0..BLOCK {
+                swapped.swap(first * BLOCK + at, second * BLOCK + at);
+            }
+            assert_ne!(of(&swapped), of(&blocks), "{first} and {second}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_tensor_in_pieces_is_the_same_content(
             data in prop::collection::vec(any::<u8>(), 1..300),
+            is_large in any::<bool>(),
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
         ) {
+            let data = if is_large { data.repeat(KeyHasher::LARGE / data.len() + 1) } else { data };
             let whole = named("x", DataType::Uint8, &[data.len() as u64], &data);
             let mut hasher = KeyHasher::new(&ContentDigest::of(b"model"));
             let tensor = &whole.tensor;
@@ -212,9 +264,11 @@ mod tests {
         #[test]
         fn one_changed_bit_anywhere_changes_the_key(
             data in prop::collection::vec(any::<u8>(), 1..300),
+            is_large in any::<bool>(),
             position in any::<prop::sample::Index>(),
             bit in 0..8u32,
         ) {
+            let data = if is_large { data.repeat(KeyHasher::LARGE / data.len() + 1) } else { data };
             let of = |data: &[u8]| key(&[named("x", DataType::Uint8, &[data.len() as u64], data)]);
             let mut changed = data.clone();
             changed[position.index(data.len())] ^= 1 << bit;
