@@ -306,9 +306,21 @@ impl Endpoint {
         self.heard();
         let before = self.last_status.load();
         let restarted = before.as_ref().is_some_and(|old| old.incarnation != status.incarnation);
-        let (ready, uptime) = (status.ready, status.uptime);
-        let models = status.models.iter().map(|model| &model.metadata);
-        self.learn_models(models);
+        let (loading, uptime) = (status.loading, status.uptime);
+        // Requests in flight are not told: a worker that drains finishes them.
+        let declined = match status.ready {
+            true => None,
+            false if loading => Some(("it is still loading its models", Loss::Loading)),
+            false => Some(("it is draining", Loss::Declined)),
+        };
+        if let Some((reason, loss)) = declined {
+            // Before its process is known: who waits for a new one waits until it takes requests.
+            self.exclude(reason.to_owned(), loss);
+        }
+        if !loading {
+            // Until then it serves nothing, and what it served before is most likely what it loads.
+            self.learn_models(status.models.iter().map(|model| &model.metadata));
+        }
         self.last_status.store(Some(Arc::new(status)));
         if restarted {
             info!(worker = %self.id(), "worker restarted");
@@ -318,9 +330,7 @@ impl Endpoint {
             let after = u64::try_from(age.saturating_sub(uptime).as_nanos()).unwrap_or(u64::MAX);
             self.began_after.store(after, Ordering::Relaxed);
         }
-        if !ready {
-            // Requests in flight are not told: a worker that drains finishes them.
-            self.exclude("it is draining or not ready".to_owned(), Loss::Declined);
+        if declined.is_some() {
             return;
         }
         *self.last_probe_error.lock() = None;
@@ -420,8 +430,11 @@ impl Endpoint {
         let transition = self.health.lock().probe_failed(loss);
         let excluded = transition == Some(Transition::BecameUnreachable);
         if excluded {
-            let address = &self.member.address;
-            warn!(worker = %self.id(), address, reason, "worker unreachable");
+            let (worker, address) = (self.id(), &self.member.address);
+            match loss {
+                Loss::Loading => info!(%worker, address, "worker loads its models"),
+                _ => warn!(%worker, address, reason, "worker unreachable"),
+            }
         }
         *self.last_probe_error.lock() = Some(reason);
         excluded

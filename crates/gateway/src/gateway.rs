@@ -94,12 +94,15 @@ impl Gateway {
         }))
     }
 
-    /// Probes every worker once and returns when each has answered or failed; then goes on
-    /// probing on the current runtime until the result is dropped.
-    pub async fn start_probes(self: &Arc<Self>) -> Probes {
-        let membership = self.membership.load_full();
-        probe::probe_all(membership.endpoints(), &self.config.probe).await;
+    /// Probes every worker once and returns when each has answered or failed.
+    pub async fn probe_all(&self) {
+        probe::probe_all(self.membership().endpoints(), &self.config.probe).await;
         self.learn_models();
+    }
+
+    /// The same, and then goes on probing on the current runtime until the result is dropped.
+    pub async fn start_probes(self: &Arc<Self>) -> Probes {
+        self.probe_all().await;
         let gateway = Arc::downgrade(self);
         let learnt: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
             if let Some(gateway) = gateway.upgrade() {

@@ -18,7 +18,6 @@ use tokio::time::timeout;
 use crate::Gateway;
 use crate::endpoint::{Endpoint, WorkerService};
 use crate::membership::Membership;
-use crate::probe;
 
 impl ModelRepository for Gateway {
     fn index(&self) -> BoxFuture<'_, Result<Vec<IndexEntry>, ServiceError>> {
@@ -79,8 +78,7 @@ impl Gateway {
         let membership = self.membership();
         let config = self.config();
         let answers = ask_all(&membership, config.repository.load_timeout, ask).await;
-        probe::probe_all(membership.endpoints(), &config.probe).await;
-        self.learn_models();
+        self.probe_all().await;
         answers?.of_model().map(drop)
     }
 }

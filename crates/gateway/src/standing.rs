@@ -24,7 +24,7 @@ pub(crate) enum Standing {
     Suspected,
     /// It is there, and answers its health checks badly.
     Unwell,
-    /// Nobody is there, or nobody was heard of yet.
+    /// Nobody is there, or nobody was heard of yet, or it has loaded nothing yet.
     Absent,
     /// It gets no new requests: an operator, a list or it itself says so.
     Draining {
@@ -86,7 +86,7 @@ impl Standing {
             None if health.is_reachable() => {}
             Some(Loss::Declined) => return Self::Draining { is_there: true },
             Some(Loss::Unwell) => return Self::Unwell,
-            None | Some(Loss::Gone | Loss::Silent) => return Self::Absent,
+            None | Some(Loss::Gone | Loss::Silent | Loss::Loading) => return Self::Absent,
         }
         if ejector.is_ejected(now) {
             return Self::Ejected;

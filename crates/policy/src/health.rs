@@ -23,8 +23,10 @@ impl Default for HealthConfig {
 pub enum Loss {
     /// Nobody listens there: the connection was refused, or broke off.
     Gone,
-    /// It says that it takes no requests: it drains, or has not loaded yet.
+    /// It says that it takes no requests any more: it drains.
     Declined,
+    /// It says that it takes no requests yet: it loads its models.
+    Loading,
     /// Nothing came in time.
     Silent,
     /// It answered, but not as a worker does that is well.
@@ -34,7 +36,7 @@ pub enum Loss {
 impl Loss {
     /// Whether it is certain that nobody takes requests there.
     pub fn is_definite(self) -> bool {
-        matches!(self, Self::Gone | Self::Declined)
+        matches!(self, Self::Gone | Self::Declined | Self::Loading)
     }
 }
 
@@ -209,6 +211,7 @@ mod tests {
             (Loss::Unwell, Some(Loss::Unwell)),
             (Loss::Silent, Some(Loss::Silent)),
             (Loss::Declined, Some(Loss::Declined)),
+            (Loss::Loading, Some(Loss::Loading)),
             (Loss::Gone, Some(Loss::Gone)),
             (Loss::Silent, Some(Loss::Silent)),
         ] {

@@ -25,6 +25,8 @@ pub struct WorkerStatus {
     pub incarnation: u64,
     /// Whether it takes requests: loaded and not draining.
     pub ready: bool,
+    /// Whether it still loads the models that it starts with. Until then it is not ready.
+    pub loading: bool,
     /// Time since it started.
     pub uptime: Duration,
     /// Requests accepted.

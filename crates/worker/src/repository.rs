@@ -27,7 +27,7 @@ impl ModelRepository for Worker {
         &'a self,
         asked: ModelSelector<'a>,
     ) -> BoxFuture<'a, Result<ModelConfig, ServiceError>> {
-        Box::pin(async move { Ok(self.registry.catalog().find(asked)?.config()) })
+        Box::pin(async move { Ok(self.registry.find(asked)?.config()) })
     }
 
     fn statistics<'a>(
@@ -35,6 +35,7 @@ impl ModelRepository for Worker {
         asked: Option<ModelSelector<'a>>,
     ) -> BoxFuture<'a, Result<Vec<ModelStatistics>, ServiceError>> {
         Box::pin(async move {
+            self.registry.require_loaded()?;
             let catalog = self.registry.catalog();
             let statistics = |model: &Arc<Model>| model.executor.statistics();
             let Some(asked) = asked else {

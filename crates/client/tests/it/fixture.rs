@@ -219,6 +219,7 @@ pub(crate) fn health() -> Vec<u8> {
         id: "worker_1".into(),
         incarnation: 1,
         ready: true,
+        loading: false,
         uptime: Duration::ZERO,
         requests: 0,
         in_flight: 0,

@@ -41,6 +41,7 @@ pub(crate) enum Answer {
 #[derive(Clone, Copy)]
 pub(crate) enum Presence {
     There,
+    Loading,
     Draining,
     Refusing,
     Silent,
@@ -345,7 +346,7 @@ impl StatusSource for FakeWorker {
             match presence {
                 Presence::Refusing => return Err(ServiceError::unreachable("connection refused")),
                 Presence::Silent => pending().await,
-                Presence::There | Presence::Draining => {}
+                Presence::There | Presence::Loading | Presence::Draining => {}
             }
             let status = self.node_status(presence);
             let delay = self.script.lock().probe_delay;
@@ -362,7 +363,9 @@ impl StatusSource for FakeWorker {
 impl FakeWorker {
     fn node_status(&self, presence: Presence) -> NodeStatus {
         let script = self.script.lock();
-        let models = script.models.iter().cloned().map(|metadata| ModelStatus {
+        let loading = matches!(presence, Presence::Loading);
+        let served = script.models.iter().filter(|_| !loading);
+        let models = served.cloned().map(|metadata| ModelStatus {
             metadata,
             device: DeviceStatus { provider: "Fake".into(), fallback_reason: None },
             batches: BatchStatus::default(),
@@ -371,6 +374,7 @@ impl FakeWorker {
             id: self.id(),
             incarnation: script.incarnation,
             ready: matches!(presence, Presence::There),
+            loading,
             uptime: Duration::ZERO,
             requests: 0,
             in_flight: 0,

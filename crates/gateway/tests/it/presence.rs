@@ -1,7 +1,7 @@
 //! Workers that go, come back, and say that they want no more.
 
 use inferring_gateway::GatewayConfig;
-use inferring_types::{Blame, ErrorKind};
+use inferring_types::{Blame, BreakerState, ErrorKind};
 use tokio::time::Instant;
 
 use crate::fixture::{Answer, Fleet, Presence, SECOND, pass};
@@ -59,9 +59,49 @@ async fn without_a_worker_the_answer_comes_at_once_and_tells_why() {
     assert_eq!((error.kind(), error.blame()), (ErrorKind::Unavailable, Blame::Server));
     assert_eq!(
         error.to_string(),
-        "no worker can be asked (worker_1: connection refused; worker_2: it is draining or not \
-         ready; worker_3: it did not answer its health check within 2s)",
+        "no worker can be asked (worker_1: connection refused; worker_2: it is draining; \
+         worker_3: it did not answer its health check within 2s)",
     );
+    assert!(!fleet.status().await.ready);
+    assert_eq!(fleet.take_journal(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_53_a_worker_that_loads_its_models_is_asked_nothing_until_it_has_and_blamed_for_nothing()
+ {
+    let fleet = Fleet::start(2).await;
+    let order = fleet.order_of(1.0).await;
+    let worker = fleet.worker(&order[0]);
+    // It was restarted.
+    worker.restarts();
+    worker.is(Presence::Loading);
+    pass(SECOND).await;
+    let loading = fleet.endpoint(&order[0]).await;
+    assert!(!loading.reachable && !loading.draining);
+    assert_eq!(loading.last_probe_error.as_deref(), Some("it is still loading its models"));
+    fleet.take_journal();
+    assert_eq!(fleet.served_by(1.0).await, order[1]);
+    pass(60 * SECOND).await;
+    assert_eq!(fleet.take_journal(), [order[1].clone()]);
+    let loading = fleet.endpoint(&order[0]).await;
+    assert_eq!((loading.failures, loading.ejections), (0, 0));
+    assert_eq!(fleet.breaker(&order[0]).await, BreakerState::Closed);
+    worker.recovers();
+    pass(SECOND).await;
+    assert_eq!(fleet.served_by(1.0).await, order[0]);
+}
+
+/// Whoever asks then is to come again, and not to think that there is no such model.
+#[tokio::test(start_paused = true)]
+async fn a_model_whose_only_worker_loads_anew_is_unavailable_and_not_unknown() {
+    let fleet = Fleet::start(1).await;
+    fleet.workers[0].restarts();
+    fleet.workers[0].is(Presence::Loading);
+    pass(SECOND).await;
+    let error = fleet.ask(1.0).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let told = "no worker can be asked (worker_1: it is still loading its models)";
+    assert_eq!(error.to_string(), told);
     assert!(!fleet.status().await.ready);
     assert_eq!(fleet.take_journal(), []);
 }
@@ -151,7 +191,7 @@ async fn a_worker_that_says_that_it_drains_gets_nothing_new_from_then_on() {
     // It is asked why at once, and not a second later.
     pass(SECOND / 5).await;
     let drained = fleet.endpoint(&order[0]).await;
-    assert_eq!(drained.last_probe_error.as_deref(), Some("it is draining or not ready"));
+    assert_eq!(drained.last_probe_error.as_deref(), Some("it is draining"));
     worker.recovers();
     pass(SECOND).await;
     assert_eq!(fleet.served_by(1.0).await, order[0]);

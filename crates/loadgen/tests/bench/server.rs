@@ -164,6 +164,7 @@ impl State {
             id: "worker_9".into(),
             incarnation: 1,
             ready: true,
+            loading: false,
             uptime: Duration::from_secs(1),
             requests: counts.requests,
             in_flight: 0,

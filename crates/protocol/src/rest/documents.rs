@@ -18,6 +18,9 @@ use super::ModelDocument;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WorkerHealth {
     healthy: bool,
+    /// A worker of a version that does not tell answers nothing before it has loaded.
+    #[serde(default)]
+    loading: bool,
     node_id: String,
     incarnation: u64,
     uptime_seconds: f64,
@@ -89,6 +92,7 @@ impl From<&WorkerStatus> for WorkerHealth {
         let default = status.models.first();
         Self {
             healthy: status.ready,
+            loading: status.loading,
             node_id: status.id.to_string(),
             incarnation: status.incarnation,
             uptime_seconds: status.uptime.as_secs_f64(),
@@ -128,6 +132,7 @@ impl TryFrom<WorkerHealth> for WorkerStatus {
             id: health.node_id.as_str().into(),
             incarnation: health.incarnation,
             ready: health.healthy,
+            loading: health.loading,
             uptime: Duration::try_from_secs_f64(health.uptime_seconds).unwrap_or_default(),
             requests: health.total_requests,
             in_flight: health.in_flight,
@@ -539,6 +544,7 @@ mod tests {
             id: "worker_1".into(),
             incarnation: 7,
             ready: true,
+            loading: false,
             uptime: Duration::from_secs(3),
             requests: 12,
             in_flight: 1,

@@ -413,6 +413,7 @@ mod tests {
             id: "worker_1".into(),
             incarnation: 1,
             ready: true,
+            loading: false,
             uptime: Default::default(),
             requests: 7,
             in_flight: 1,

@@ -282,6 +282,7 @@ impl StatusSource for EchoNode {
             id: "echo_1".into(),
             incarnation: 1,
             ready: self.is_ready.load(Ordering::SeqCst),
+            loading: false,
             uptime: Duration::ZERO,
             requests: 0,
             in_flight: 0,

@@ -27,6 +27,9 @@ pub enum StartError {
         #[source]
         first: LoadFailure,
     },
+    /// It was closed while it loaded its models.
+    #[error("the worker was closed before its models were loaded")]
+    Closed,
     /// The system starts no thread.
     #[error("cannot start a thread to watch the models' folder")]
     Thread(#[source] std::io::Error),

@@ -11,6 +11,7 @@ mod tasks;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use inferring_backend::Backend;
 use inferring_repository::{ModelPlan, PlanError, Replacement, Repository};
@@ -78,8 +79,14 @@ impl Loader {
         &self.repository
     }
 
+    /// How often the models' files are to be looked at, if at all.
+    pub(crate) fn watch_interval(&self) -> Option<Duration> {
+        self.config.watch
+    }
+
     /// Loads what a request asks for. The load goes on if nobody waits for its end.
     pub(crate) async fn load(self: &Arc<Self>, request: LoadRequest) -> Result<(), ServiceError> {
+        self.registry.require_loaded()?;
         let model = request.model.clone();
         self.request(model, move |loader| {
             loader.put_aside.lock().remove(&request.model);
@@ -90,6 +97,7 @@ impl Loader {
 
     /// Unloads a model because a request says so.
     pub(crate) async fn unload(self: &Arc<Self>, model: ModelName) -> Result<(), ServiceError> {
+        self.registry.require_loaded()?;
         if !self.registry.knows(&model) {
             return Err(ServiceError::not_found(format!("no model `{model}` is known here")));
         }
@@ -121,8 +129,9 @@ impl Loader {
         });
     }
 
-    /// Takes no more requests, finishes what is being loaded, runs what is queued for models and
-    /// ends their instances. This blocks.
+    /// Takes no more requests, finishes what requests had loaded, runs what is queued for models
+    /// and ends their instances. This blocks. The first load, where it is under way, ends after
+    /// the model that it is at, and takes what it has loaded back.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
         self.tasks.close();

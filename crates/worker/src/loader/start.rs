@@ -14,8 +14,8 @@ impl Loader {
     ///
     /// # Errors
     /// [`StartError`] where a model that was named by itself, or with `strict` any model, cannot
-    /// be loaded, and where none can be. Others that cannot be loaded are logged and listed in
-    /// the index.
+    /// be loaded, where none can be, and where the worker is closed meanwhile. Others that cannot
+    /// be loaded are logged and listed in the index.
     pub(crate) fn start(&self) -> Result<RepositorySnapshot, StartError> {
         let snapshot = self.repository.scan();
         for problem in snapshot.problems() {
@@ -30,7 +30,13 @@ impl Loader {
         for entry in snapshot.models() {
             self.registry.note_repository(&entry.name, true);
         }
-        self.load_all(snapshot.models())?;
+        let loaded = self.load_all(snapshot.models());
+        if self.closing.load(Ordering::Relaxed) {
+            // What was entered after the others were closed.
+            self.close();
+            return Err(StartError::Closed);
+        }
+        loaded?;
         self.registry.serve_entered();
         Ok(snapshot)
     }

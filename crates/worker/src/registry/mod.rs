@@ -8,9 +8,13 @@
 mod book;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
-use inferring_types::{IndexEntry, LoadStatus, ModelCatalog, ModelName, ModelVersion};
+use inferring_types::{
+    IndexEntry, LoadStatus, ModelCatalog, ModelName, ModelSelector, ModelState, ModelVersion,
+    ServiceError,
+};
 use parking_lot::Mutex;
 
 use crate::cache::Tenant;
@@ -25,6 +29,8 @@ pub(crate) type Catalog = ModelCatalog<Arc<Model>>;
 #[derive(Default)]
 pub(crate) struct Registry {
     catalog: ArcSwap<Catalog>,
+    /// Whether the catalog is of everything that was there at the start.
+    is_loaded: AtomicBool,
     book: Mutex<Book>,
 }
 
@@ -34,6 +40,30 @@ impl Registry {
         self.catalog.load()
     }
 
+    /// The version of a model that is asked for.
+    ///
+    /// # Errors
+    /// `NotFound` where it is not served, `Unavailable` as long as that cannot be told.
+    pub(crate) fn find(&self, asked: ModelSelector<'_>) -> Result<Arc<Model>, ServiceError> {
+        self.require_loaded()?;
+        self.catalog().find(asked).cloned()
+    }
+
+    /// Whether everything is served that was there at the start.
+    pub(crate) fn is_loaded(&self) -> bool {
+        // What is read of the catalog afterwards is at least as new.
+        self.is_loaded.load(Ordering::Acquire)
+    }
+
+    /// Refuses what has to wait for that.
+    ///
+    /// # Errors
+    /// `Unavailable` until then.
+    pub(crate) fn require_loaded(&self) -> Result<(), ServiceError> {
+        const LOADING: &str = "the worker is still loading its models";
+        if self.is_loaded() { Ok(()) } else { Err(ServiceError::unavailable(LOADING)) }
+    }
+
     /// The versions of a model that are served.
     pub(crate) fn served(&self, name: &ModelName) -> Vec<Arc<Model>> {
         self.book.lock().served(name)
@@ -41,7 +71,13 @@ impl Registry {
 
     /// Every version of every model that is known.
     pub(crate) fn index(&self) -> Vec<IndexEntry> {
-        self.book.lock().index()
+        let mut index = self.book.lock().index();
+        if !self.is_loaded() {
+            // What is entered by then is served when the others are.
+            let entered = index.iter_mut().filter(|entry| entry.state == ModelState::Ready);
+            entered.for_each(|entry| entry.state = ModelState::Loading);
+        }
+        index
     }
 
     /// How loading went, of every model that is known.
@@ -93,10 +129,11 @@ impl Registry {
         self.book.lock().replace(name, models);
     }
 
-    /// Serves everything that was entered.
+    /// Serves everything that was entered, which is everything that was there at the start.
     pub(crate) fn serve_entered(&self) {
         let book = self.book.lock();
         self.catalog.store(Arc::new(book.catalog()));
+        self.is_loaded.store(true, Ordering::Release);
     }
 
     /// Notes that all instances of an executor have ended.

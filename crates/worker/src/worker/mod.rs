@@ -48,41 +48,62 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Loads the models of `repository` and starts serving them. This blocks while models are
-    /// loaded and checked.
-    ///
-    /// # Errors
-    /// [`StartError`]: a model that was named by itself, or with `strict` any model, cannot be
-    /// loaded, or there is none that can be. It names the model and what is wrong with it.
-    pub fn start(
+    /// A worker that has loaded nothing yet: it tells how it is, and refuses everything else until
+    /// [`Self::load_models`] has come back.
+    pub fn new(
         id: WorkerId,
         repository: Repository,
         backend: Arc<dyn Backend>,
         config: &WorkerConfig,
-    ) -> Result<Arc<Self>, StartError> {
+    ) -> Arc<Self> {
         let status = backend.status();
         let (cache, registry) = (ResultCache::new(&config.cache), Arc::new(Registry::default()));
         let loader =
             Loader::new(repository, backend, config.clone(), registry.clone(), cache.clone());
-        // From here on, dropping the worker ends what was started.
-        let worker = Arc::new(Self {
+        Arc::new(Self {
             id,
             incarnation: fastrand::u64(1..),
             started: system::now(),
             backend: status,
             registry,
-            loader: loader.clone(),
+            loader,
             watcher: Watcher::default(),
             cache,
             draining: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             in_flight: Gauge::default(),
             errors: AtomicU64::new(0),
-        });
-        let snapshot = loader.start()?;
-        if let Some(interval) = config.watch {
-            worker.watcher.start(loader, snapshot, interval).map_err(StartError::Thread)?;
+        })
+    }
+
+    /// Loads the models of the repository and takes requests from then on. This blocks while
+    /// models are loaded and checked. It is done once: what changes later is loaded by itself.
+    ///
+    /// # Errors
+    /// [`StartError`]: a model that was named by itself, or with `strict` any model, cannot be
+    /// loaded, or there is none that can be. It names the model and what is wrong with it. A
+    /// worker that could not load its models never takes requests.
+    pub fn load_models(&self) -> Result<(), StartError> {
+        let snapshot = self.loader.start()?;
+        match self.loader.watch_interval() {
+            Some(interval) => self.watcher.start(self.loader.clone(), snapshot, interval),
+            None => Ok(()),
         }
+        .map_err(StartError::Thread)
+    }
+
+    /// A worker that has loaded its models. This blocks as [`Self::load_models`] does.
+    ///
+    /// # Errors
+    /// As [`Self::load_models`]; then nothing of the worker is left.
+    pub fn start(
+        id: WorkerId,
+        repository: Repository,
+        backend: Arc<dyn Backend>,
+        config: &WorkerConfig,
+    ) -> Result<Arc<Self>, StartError> {
+        let worker = Self::new(id, repository, backend, config);
+        worker.load_models()?;
         Ok(worker)
     }
 
@@ -106,7 +127,7 @@ impl Worker {
             return Err(too_late());
         }
         // Held until the answer is there: the model ends when nobody holds it any more.
-        let model = self.registry.catalog().find(request.selector())?.clone();
+        let model = self.registry.find(request.selector())?;
         let (statistics, reading) = (&model.executor.statistics, &model.executor.reading);
         let bytes = request.inputs.iter().map(|input| input.tensor.size_bytes() as u64);
         let is_large = reading::is_large(bytes.sum());
@@ -184,13 +205,15 @@ impl Worker {
     }
 
     fn snapshot(&self) -> WorkerStatus {
+        let is_loaded = self.registry.is_loaded();
         let catalog = self.registry.catalog();
         let models: Vec<_> = catalog.iter().map(|model| model.status()).collect();
         let batches = models.iter().fold(BatchStatus::default(), |sum, m| sum.plus(m.batches));
         WorkerStatus {
             id: self.id.clone(),
             incarnation: self.incarnation,
-            ready: !self.draining.load(Ordering::Relaxed),
+            ready: is_loaded && !self.draining.load(Ordering::Relaxed),
+            loading: !is_loaded,
             uptime: system::elapsed(self.started),
             requests: self.requests.load(Ordering::Relaxed),
             in_flight: self.in_flight.value(),
@@ -211,18 +234,19 @@ impl InferenceService for Worker {
     }
 
     fn model(&self, asked: ModelSelector<'_>) -> Result<Arc<ModelMetadata>, ServiceError> {
-        self.registry.catalog().find(asked).map(|model| model.metadata.clone())
+        self.registry.find(asked).map(|model| model.metadata.clone())
     }
 
     fn is_ready(&self, asked: Option<ModelSelector<'_>>) -> bool {
         let serves = |asked| self.registry.catalog().get(asked).is_some();
-        !self.draining.load(Ordering::Relaxed) && asked.is_none_or(serves)
+        let is_open = self.registry.is_loaded() && !self.draining.load(Ordering::Relaxed);
+        is_open && asked.is_none_or(serves)
     }
 
     fn anticipate(&self, announced: &Announced<'_>) -> Result<Reservation, ServiceError> {
         let accepted = system::now();
-        let catalog = self.registry.catalog();
-        let executor = &catalog.find(announced.model)?.executor;
+        let model = self.registry.find(announced.model)?;
+        let executor = &model.executor;
         let anticipated = if announced.deadline.has_passed(accepted) {
             Err(too_late())
         } else {

@@ -158,7 +158,8 @@ pub(crate) fn number(answer: &Answer, value: f32) -> f32 {
     number
 }
 
-fn text(entry: &IndexEntry) -> String {
+/// An entry of the index, as `name/version STATE: reason`.
+pub(crate) fn text(entry: &IndexEntry) -> String {
     let IndexEntry { name, version, state, reason } = entry;
     let version = version.as_ref().map(|version| format!("/{version}")).unwrap_or_default();
     let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };

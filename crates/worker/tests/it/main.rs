@@ -23,5 +23,6 @@ mod rows;
 mod sequences;
 mod sharing;
 mod splitting;
+mod starting;
 mod swapping;
 mod watching;

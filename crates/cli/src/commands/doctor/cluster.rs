@@ -167,8 +167,12 @@ fn worker(node: &Node<WorkerStatus>) -> Check {
             return finding.fail(reason, next_step);
         }
     };
+    if status.loading {
+        let next_step = "wait until it has: its log tells of each model";
+        return finding.warn(format!("{} is still loading its models", status.id), next_step);
+    }
     if !status.ready {
-        let next_step = "wait until it has ended or loaded, and start it again if it has ended";
+        let next_step = "wait until it has ended, and start it again";
         return finding.fail(format!("{} answers, but takes no requests", status.id), next_step);
     }
     let models = status.models.iter().map(|model| {
@@ -257,7 +261,8 @@ fn agreement(facts: &Facts) -> Vec<Check> {
 }
 
 fn known(node: &Node<WorkerStatus>) -> Option<(String, &WorkerStatus)> {
-    Some((node.address.to_string(), node.state.as_ref().ok()?))
+    let state = node.state.as_ref().ok();
+    Some((node.address.to_string(), state.filter(|status| !status.loading)?))
 }
 
 fn described(served: &Served<'_>, workers: usize, with_gateway: bool) -> String {

@@ -55,6 +55,19 @@ fn a_worker_killed_and_one_stopped() {
 }
 
 #[test]
+fn a_worker_that_still_loads_is_no_failure_and_lacks_no_model() {
+    let mut facts = in_order();
+    let loading = facts.workers.nodes[1].state.as_mut().unwrap();
+    (loading.ready, loading.loading) = (false, true);
+    loading.models.clear();
+    let checks = judge(&facts);
+    let worker = find(&checks, Kind::Worker, Some("127.0.0.1:8002"));
+    assert_eq!(worker.verdict, Verdict::Warn);
+    assert_eq!(worker.reason, "worker_2 is still loading its models");
+    assert_eq!(find(&checks, Kind::Agreement, Some("models")).verdict, Verdict::Ok);
+}
+
+#[test]
 fn nothing_at_all() {
     let report = Report::new(judge(&nothing()));
     insta::assert_snapshot!(report.as_text(false));
@@ -502,6 +515,7 @@ fn worker(number: u32) -> WorkerStatus {
         id: format!("worker_{number}").as_str().into(),
         incarnation: 7,
         ready: true,
+        loading: false,
         uptime: Duration::from_millis(61_500),
         requests: 4,
         in_flight: 0,
