@@ -10,7 +10,7 @@ use inferring_protocol::grpc::health::{
     HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse, health_server,
 };
 use inferring_protocol::grpc::inference::grpc_inference_service_server;
-use inferring_types::ModelSelector;
+use inferring_types::{ErrorKind, ModelSelector};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
@@ -36,7 +36,8 @@ impl Health {
         let is_server =
             service.is_empty() || service == grpc_inference_service_server::SERVICE_NAME;
         let asked = (!is_server).then(|| ModelSelector::named(service));
-        if asked.is_some_and(|asked| self.node.model(asked).is_err()) {
+        let refusal = asked.and_then(|asked| self.node.model(asked).err());
+        if refusal.is_some_and(|error| error.kind() == ErrorKind::NotFound) {
             return None;
         }
         let is_ready = !*self.closing.borrow() && self.node.is_ready(asked);

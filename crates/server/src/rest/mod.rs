@@ -105,7 +105,7 @@ async fn answer_to(
         }
         Route::Stats => status::stats(node).await,
         Route::Live => json(StatusCode::OK, &serde_json::json!({ "live": true })),
-        Route::Ready => status::ready(node).await,
+        Route::Ready => status::ready(node),
         Route::Server => status::server(),
         Route::Models => status::models(node),
         Route::Model(asked) => status::model(node, asked.selector()),

@@ -3,7 +3,7 @@
 use http::{Response, StatusCode};
 use inferring_protocol::rest::documents::{GatewayHealth, GatewayStats, WorkerHealth};
 use inferring_protocol::rest::{Chunks, ModelDocument};
-use inferring_types::{ModelSelector, NodeStatus};
+use inferring_types::{ErrorKind, ModelSelector, NodeStatus};
 use serde_json::json as document;
 
 use super::{error_response, json};
@@ -31,10 +31,17 @@ pub(super) async fn stats(node: &dyn Node) -> Response<Chunks> {
     }
 }
 
-/// Whether the node takes requests.
-pub(super) async fn ready(node: &dyn Node) -> Response<Chunks> {
+/// Whether the node takes requests; where it takes none yet, with what it would answer to them.
+pub(super) fn ready(node: &dyn Node) -> Response<Chunks> {
     let ready = node.is_ready(None);
-    json(ready_status(ready), &document!({ "ready": ready }))
+    let mut told = document!({ "ready": ready });
+    if !ready
+        && let Err(error) = node.model(ModelSelector::default())
+        && error.kind() == ErrorKind::Unavailable
+    {
+        told["reason"] = error.to_string().into();
+    }
+    json(ready_status(ready), &told)
 }
 
 /// The server's name, version and what it speaks beyond the protocol.
