@@ -80,16 +80,34 @@ impl Listeners {
         self.clients.local_addr()
     }
 
+    /// Where that is.
+    pub(crate) fn places(&self) -> Places {
+        Places {
+            first: self.local_addr(),
+            further: self.clients.further_addrs().collect(),
+            operators: self.operators.as_ref().map(Server::local_addr),
+        }
+    }
+}
+
+/// The addresses at which a node is reached.
+pub(crate) struct Places {
+    first: SocketAddr,
+    further: Vec<SocketAddr>,
+    operators: Option<SocketAddr>,
+}
+
+impl Places {
     /// Writes the line for which scripts wait.
     pub(crate) fn announce(&self, what: &str, detail: &str) {
         let mut out = std::io::stdout().lock();
         // Nobody may be reading; that is no reason to stop.
-        let _ = write!(out, "{what} ready on http://{} {detail}", self.local_addr());
-        for address in self.clients.further_addrs() {
+        let _ = write!(out, "{what} ready on http://{} {detail}", self.first);
+        for address in &self.further {
             let _ = write!(out, ", also on http://{address}");
         }
-        if let Some(operators) = &self.operators {
-            let _ = write!(out, ", admin on http://{}", operators.local_addr());
+        if let Some(address) = &self.operators {
+            let _ = write!(out, ", admin on http://{address}");
         }
         let _ = writeln!(out);
         let _ = out.flush();

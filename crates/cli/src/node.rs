@@ -10,7 +10,7 @@ use inferring_repository::Repository;
 use inferring_server::AdminNode;
 use inferring_types::{ModelMetadata, WorkerId};
 use inferring_worker::Worker;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::info;
 
@@ -18,14 +18,21 @@ use crate::config::Config;
 use crate::listening::Listeners;
 use crate::supervisor;
 
-/// Loads the models in the configuration into a worker.
-pub(crate) fn start_worker(
+/// A worker that is to serve the models in the configuration.
+pub(crate) fn new_worker(
     id: WorkerId,
     repository: Repository,
     backend: &OrtBackend,
     config: &Config,
-) -> anyhow::Result<Arc<Worker>> {
-    Ok(Worker::start(id, repository, Arc::new(backend.clone()), &config.worker)?)
+) -> Arc<Worker> {
+    Worker::new(id, repository, Arc::new(backend.clone()), &config.worker)
+}
+
+/// Has a worker load its models, on a thread that may take its time.
+pub(crate) async fn load_models(worker: &Arc<Worker>) -> anyhow::Result<()> {
+    let worker = worker.clone();
+    let loaded = tokio::task::spawn_blocking(move || worker.load_models()).await;
+    Ok(loaded.context("loading the models ended in a panic")??)
 }
 
 /// Starts ONNX Runtime.
@@ -74,39 +81,60 @@ pub(crate) struct Ready {
     pub(crate) detail: String,
 }
 
-/// Says that `node` is ready and serves it until Ctrl-C or SIGTERM; then has it drain and lets what
-/// is in flight finish. A second signal ends the process at once.
+/// Serves `node` until Ctrl-C or SIGTERM; then has it drain and lets what is in flight finish. A
+/// second signal ends the process at once, and so does the first one before the node is ready.
+///
+/// From the first moment on the node answers how it is. `getting_ready` begins then; when it is
+/// done, those are told who wait for the node to take requests.
 ///
 /// Operators are listened to until the last client is served.
 pub(crate) async fn serve_until_signal(
     listeners: Listeners,
     node: Arc<dyn AdminNode>,
     config: &Config,
-    ready: Ready,
+    getting_ready: impl Future<Output = anyhow::Result<Ready>>,
 ) -> anyhow::Result<ExitCode> {
     // Before anybody is told: whoever reads the line may at once ask the process to stop.
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    listeners.announce(ready.what, &ready.detail);
-    supervisor::tell_ready(&ready.detail);
-    let Listeners { clients, operators } = listeners;
+    let mut signals = Signals::listen()?;
+    let places = listeners.places();
+    let (stop, stopping) = oneshot::channel::<()>();
     let draining = node.clone();
-    let stop = async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+    let life = async {
+        let ready = tokio::select! {
+            ready = getting_ready => ready?,
+            () = signals.next() => {
+                info!("stopping: no request was taken yet");
+                end_at_once(0);
+            }
+        };
+        places.announce(ready.what, &ready.detail);
+        supervisor::tell_ready(&ready.detail);
+        signals.next().await;
         info!("stopping: requests in flight are finished first");
         supervisor::tell_stopping();
         draining.set_draining(true);
+        drop(stop);
         tokio::spawn(async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            std::process::exit(130);
+            signals.next().await;
+            end_at_once(130);
         });
+        Ok(())
     };
+    let serving = serve(listeners, node, config, async { drop(stopping.await) });
+    let (cut, ()) = tokio::try_join!(serving, life)?;
+    info!("stopped");
+    Ok(if cut == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Serves clients until `stop` completes and the last of them is served, and operators until then.
+/// Returns how many connections of clients were cut.
+async fn serve(
+    listeners: Listeners,
+    node: Arc<dyn AdminNode>,
+    config: &Config,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<usize> {
+    let Listeners { clients, operators } = listeners;
     let (clients_served, all_served) = oneshot::channel::<()>();
     let serving_clients = async {
         let cut = clients.serve(node.clone(), config.server.clone(), stop).await;
@@ -120,6 +148,40 @@ pub(crate) async fn serve_until_signal(
     };
     let (cut, operators) = tokio::join!(serving_clients, serving_operators);
     operators?;
-    info!("stopped");
-    Ok(if cut? == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(cut?)
+}
+
+/// What asks the process to stop: Ctrl-C and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Completes with the next one.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Ends the process as it stands, whatever its threads are at.
+///
+/// The ordinary way would first take down what ONNX Runtime keeps for the whole process, and a
+/// thread that is loading or running a model would crash on its absence.
+fn end_at_once(code: i32) -> ! {
+    #[expect(unsafe_code, reason = "the standard library has no way to end so")]
+    // SAFETY: it has no preconditions, and nothing of this process runs after it.
+    unsafe {
+        libc::_exit(code)
+    }
 }

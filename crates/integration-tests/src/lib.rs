@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod faults;
 pub mod folder;
 pub mod front;
+pub mod held;
 pub mod http2;
 pub mod load;
 pub mod models;

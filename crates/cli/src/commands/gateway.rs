@@ -46,7 +46,7 @@ pub(crate) fn run(args: GatewayArgs, common: &Common) -> anyhow::Result<ExitCode
         let _probes = gateway.start_probes().await;
         let _following = gateway.follow(source).await;
         let ready = Ready { what: "gateway", detail: describe(&gateway).await };
-        node::serve_until_signal(listeners, gateway, &config, ready).await
+        node::serve_until_signal(listeners, gateway, &config, std::future::ready(Ok(ready))).await
     })
 }
 

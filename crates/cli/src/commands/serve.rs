@@ -42,18 +42,27 @@ pub(crate) fn run(args: ServeArgs, common: &Common) -> anyhow::Result<ExitCode> 
     node::control_runtime()?.block_on(async {
         let listeners = Listeners::bind(&config.listen.gateway, &config, inherited)?;
         let backend = node::start_backend(&config)?;
-        let workers = (1..=config.serve.workers.get())
+        let workers: Vec<_> = (1..=config.serve.workers.get())
             .map(|number| {
                 let id = WorkerId::from(format!("worker_{number}").as_str());
-                Ok((id.clone(), node::start_worker(id, repository.clone(), &backend, &config)?))
+                (id.clone(), node::new_worker(id, repository.clone(), &backend, &config))
             })
-            .collect::<anyhow::Result<Vec<_>>>()?;
+            .collect();
         let members = workers.iter().map(|(id, worker)| member(id, worker)).collect();
         let connect = remote::connector(&config.client);
         let gateway = Gateway::with_connector(members, config.gateway.clone(), connect)?;
-        let _probes = gateway.start_probes().await;
-        let ready = Ready { what: "gateway", detail: describe(&workers, &*gateway) };
-        let code = node::serve_until_signal(listeners, gateway, &config, ready).await;
+        // So that it can tell why it takes no requests yet. It takes them when all have loaded.
+        gateway.probe_all().await;
+        let mut probes = None;
+        let loading = async {
+            for (_, worker) in &workers {
+                node::load_models(worker).await?;
+            }
+            probes = Some(gateway.start_probes().await);
+            Ok(Ready { what: "gateway", detail: describe(&workers, &*gateway) })
+        };
+        let code = node::serve_until_signal(listeners, gateway.clone(), &config, loading).await;
+        drop(probes);
         for (_, worker) in &workers {
             worker.close();
         }

@@ -42,10 +42,13 @@ pub(crate) fn run(args: WorkerArgs, common: &Common) -> anyhow::Result<ExitCode>
         let listeners = Listeners::bind(&config.listen.worker, &config, inherited)?;
         let id = config.id.clone().unwrap_or_else(|| listeners.local_addr().to_string());
         let backend = node::start_backend(&config)?;
-        let worker = node::start_worker(id.as_str().into(), repository, &backend, &config)?;
-        let detail = format!("as {id}, models: {}", node::list(&worker.models()));
-        let ready = Ready { what: "worker", detail };
-        let code = node::serve_until_signal(listeners, worker.clone(), &config, ready).await;
+        let worker = node::new_worker(id.as_str().into(), repository, &backend, &config);
+        let loading = async {
+            node::load_models(&worker).await?;
+            let detail = format!("as {id}, models: {}", node::list(&worker.models()));
+            Ok(Ready { what: "worker", detail })
+        };
+        let code = node::serve_until_signal(listeners, worker.clone(), &config, loading).await;
         worker.close();
         code
     })

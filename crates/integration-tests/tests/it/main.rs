@@ -38,6 +38,7 @@ mod slow_reads;
 mod soak;
 mod stalled_clients;
 mod start_up;
+mod starting;
 mod swapping;
 mod unloading;
 mod versions;
