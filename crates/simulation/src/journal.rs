@@ -67,8 +67,9 @@ struct Account {
     under_way: BTreeMap<(RoutingKey, WorkerId), u64>,
     /// What was ever answered.
     answered: BTreeSet<RoutingKey>,
-    /// Tries that the retry budget has to allow, in flight and ever.
-    extra: u64,
+    /// Tries in flight that the retry budget has to allow: number, and when each began, in seconds.
+    extra: BTreeMap<u64, f64>,
+    /// How many there ever were.
     extra_ever: u64,
     /// Workers that it is to send nothing new.
     barred: BTreeMap<WorkerId, Bar>,
@@ -108,7 +109,7 @@ pub(crate) struct Try<'a> {
     key: RoutingKey,
     is_hedge: bool,
     rides: bool,
-    is_extra: bool,
+    number: u64,
     is_witness: bool,
     /// Whether another try after this one costs nothing.
     next_is_free: bool,
@@ -116,9 +117,11 @@ pub(crate) struct Try<'a> {
 }
 
 impl Journal {
-    /// What a gateway's retry budget is by default: the share of requests in flight, the tries in
-    /// flight that are always allowed, and those each second.
+    /// What a gateway's retry budget is by default: the share of requests in flight, the tries at a
+    /// time that are always allowed, and those each second.
     const BUDGET: (f64, f64, f64) = (0.2, 3.0, 10.0);
+    /// For how many seconds a try counts among those at a time.
+    const BURST: f64 = 0.25;
     /// How far above its fair share of tries in flight a worker may be, by default.
     const BOUND: f64 = 1.25;
 
@@ -194,7 +197,10 @@ impl Journal {
         asked.in_flight += 1;
         asked.witnesses += u64::from(is_witness);
         *account.tries.entry(worker.clone()).or_default() += u64::from(!rides);
-        account.extra += u64::from(is_extra);
+        let number = state.tries;
+        if is_extra {
+            account.extra.insert(number, self.trace.seconds());
+        }
         account.extra_ever += u64::from(is_extra);
         let what = match (is_extra, rides) {
             (true, _) => "goes once more",
@@ -232,7 +238,7 @@ impl Journal {
             key,
             is_hedge,
             rides,
-            is_extra,
+            number,
             is_witness,
             next_is_free,
             did_nothing,
@@ -242,9 +248,11 @@ impl Journal {
     fn check_budget(&self, gateway: Incarnation, account: &Account) {
         let (share, in_flight_min, _) = Self::BUDGET;
         let allowed = (share * account.requests as f64).max(in_flight_min);
-        self.trace.check(account.extra as f64 <= allowed, || {
-            let (extra, requests) = (account.extra, account.requests);
-            format!("{gateway} has {extra} extra tries for {requests} requests")
+        // A hair less, as moments are rounded.
+        let recent = self.trace.seconds() - Self::BURST + 1e-6;
+        let extra = account.extra.values().filter(|&&began| began > recent).count();
+        self.trace.check(extra as f64 <= allowed, || {
+            format!("{gateway} has {extra} extra tries for {} requests", account.requests)
         });
     }
 
@@ -291,7 +299,7 @@ impl Journal {
 
     fn check_idle(&self, gateway: Incarnation, account: &Account) {
         let (tries, requests) = (account.tries.values().sum::<u64>(), account.requests);
-        self.trace.check(tries == 0 && account.extra == 0 && requests == 0, || {
+        self.trace.check(tries == 0 && account.extra.is_empty() && requests == 0, || {
             format!("{gateway} has {tries} tries and {requests} requests in flight for nobody")
         });
     }
@@ -324,7 +332,7 @@ impl Drop for Try<'_> {
         let Self { journal, gateway, worker, request, next_is_free, .. } = self;
         let state = &mut *journal.state.lock();
         if let Some(account) = state.gateways.get_mut(gateway) {
-            account.extra -= u64::from(self.is_extra);
+            account.extra.remove(&self.number);
             if let Some(tries) = account.tries.get_mut(worker) {
                 *tries -= u64::from(!self.rides);
             }

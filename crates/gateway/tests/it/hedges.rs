@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use inferring_types::{InferenceService, RouteReason, TryStatus};
+use inferring_types::{InferenceService, RouteReason, ServiceError, TryStatus};
 use tokio::time::Instant;
 
 use crate::fixture::{Answer, Fleet, Presence, SECOND, pass, request};
@@ -211,6 +211,26 @@ async fn a_hedge_that_was_not_possible_is_made_up_for() {
     }
     let tries = fleet.status().await.tries;
     assert_eq!((tries.hedges_won, tries.budget_exhausted), (3, 2));
+}
+
+/// Its worker was killed, and the next one is stopped. There is leave for one extra try, which waits
+/// there; it does not count for long.
+#[tokio::test(start_paused = true)]
+async fn fault_02_a_retry_that_is_stuck_at_a_silent_worker_is_hedged() {
+    let mut config = unbounded();
+    (config.retry.budget, config.retry.in_flight_min) = (0.0, 1);
+    let fleet = Fleet::start_with(3, config).await;
+    teach(&fleet, 20 * MS).await;
+    let order = fleet.order_of(1.0).await;
+    fleet.all_answer(&Answer::After(20 * MS));
+    let lost = ServiceError::unreachable("the connection broke off");
+    fleet.worker(&order[0]).answers(Answer::ErrorAfter(20 * MS, lost));
+    fleet.worker(&order[1]).answers(Answer::Never);
+    let answer = fleet.ask(1.0).await.unwrap();
+    let (attempt, reason, time) = routed(&answer);
+    assert_eq!((attempt, reason, &answer.served.worker), (3, RouteReason::Hedge, &order[2]));
+    assert!(time < 500 * MS, "{time:?}");
+    assert_eq!(fleet.status().await.in_flight, 0);
 }
 
 /// A try that was outrun is cancelled, so a worker that is a third as fast as the others looks like

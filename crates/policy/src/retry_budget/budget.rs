@@ -1,5 +1,6 @@
 //! What is kept of a budget, behind one lock, and the permits that are given out of it.
 
+use std::collections::VecDeque;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
@@ -8,13 +9,16 @@ use crate::sync::{Mutex, MutexGuard};
 /// Over how much time requests earn leave for extra tries.
 const MEMORY: Duration = Duration::from_secs(10);
 
+/// For how long an extra try counts as part of a burst, if it does not end before.
+const BURST: Duration = Duration::from_millis(250);
+
 /// How much a budget allows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryBudgetConfig {
     /// Extra tries for each request, both at a time and over time. Negative or not a number is
     /// taken as 0.
     pub share: f64,
-    /// Extra tries in flight that are always allowed by the first bound.
+    /// Extra tries at a time that are always allowed by the first bound.
     pub in_flight_min: u32,
     /// Extra tries each second that are always allowed by the second bound.
     pub reserve_per_second: u32,
@@ -35,7 +39,10 @@ pub struct RetryBudget {
 
 #[derive(Debug)]
 struct Inner {
-    in_flight: u64,
+    /// The extra tries that are part of a burst: number and beginning of each.
+    burst: VecDeque<(u64, Instant)>,
+    /// How many there have been.
+    tries: u64,
     /// Leave that requests have earned, faded by age.
     earned: f64,
     /// Leave that time has given.
@@ -51,7 +58,14 @@ impl RetryBudget {
         let share = if config.share.is_finite() { config.share.max(0.0) } else { 0.0 };
         let config = RetryBudgetConfig { share, ..config };
         let reserve = f64::from(config.reserve_per_second);
-        let inner = Inner { in_flight: 0, earned: 0.0, reserve, requests: 0, looked: None };
+        let inner = Inner {
+            burst: VecDeque::new(),
+            tries: 0,
+            earned: 0.0,
+            reserve,
+            requests: 0,
+            looked: None,
+        };
         Self { config, inner: Mutex::new(inner) }
     }
 
@@ -59,10 +73,10 @@ impl RetryBudget {
     /// `requests` ever.
     pub fn try_acquire(&self, active: u64, requests: u64, now: Instant) -> Option<RetryPermit<'_>> {
         let config = &self.config;
-        let in_flight_max = (config.share * active as f64).max(f64::from(config.in_flight_min));
+        let burst_max = (config.share * active as f64).max(f64::from(config.in_flight_min));
         let mut inner = self.inner();
         inner.look(config, requests, now);
-        if (inner.in_flight + 1) as f64 > in_flight_max {
+        if (inner.burst.len() + 1) as f64 > burst_max {
             return None;
         }
         // What was earned fades anyway: it goes first.
@@ -71,13 +85,17 @@ impl RetryBudget {
             return None;
         }
         *account -= 1.0;
-        inner.in_flight += 1;
-        Some(RetryPermit { budget: self })
+        let number = inner.tries;
+        inner.tries += 1;
+        inner.burst.push_back((number, now));
+        Some(RetryPermit { budget: self, number })
     }
 
-    /// Extra tries at work now.
-    pub fn in_flight(&self) -> u64 {
-        self.inner().in_flight
+    /// Extra tries that are part of a burst at `now`.
+    pub fn in_burst(&self, now: Instant) -> usize {
+        let mut inner = self.inner();
+        inner.forget(now);
+        inner.burst.len()
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -89,6 +107,7 @@ impl RetryBudget {
 impl Inner {
     /// Takes in what has happened since this was last called.
     fn look(&mut self, config: &RetryBudgetConfig, requests: u64, now: Instant) {
+        self.forget(now);
         let passed = self.looked.map_or(MEMORY, |looked| now.saturating_duration_since(looked));
         let (passed, memory) = (passed.as_secs_f64(), MEMORY.as_secs_f64());
         let new = requests.saturating_sub(self.requests) as f64;
@@ -101,6 +120,12 @@ impl Inner {
         self.requests = self.requests.max(requests);
         self.looked = self.looked.max(Some(now));
     }
+
+    /// Forgets the tries that are no burst any more.
+    fn forget(&mut self, now: Instant) {
+        let is_over = |(_, begun): &mut _| now.saturating_duration_since(*begun) >= BURST;
+        while self.burst.pop_front_if(is_over).is_some() {}
+    }
 }
 
 /// Leave for one extra try, until it is dropped.
@@ -108,10 +133,14 @@ impl Inner {
 #[must_use = "a permit that is dropped at once allows nothing"]
 pub struct RetryPermit<'a> {
     budget: &'a RetryBudget,
+    number: u64,
 }
 
 impl Drop for RetryPermit<'_> {
     fn drop(&mut self) {
-        self.budget.inner().in_flight -= 1;
+        let burst = &mut self.budget.inner().burst;
+        if let Ok(place) = burst.binary_search_by_key(&self.number, |(number, _)| *number) {
+            burst.remove(place);
+        }
     }
 }

@@ -18,6 +18,9 @@ enum Step {
     Advance(Duration),
 }
 
+/// For how long an extra try is part of a burst.
+const BURST: Duration = Duration::from_millis(250);
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         2 => (0..200_u64).prop_map(Step::Requests),
@@ -49,17 +52,20 @@ proptest! {
                 Step::Advance(passed) => now += passed,
                 Step::End => drop(out.pop_front()),
                 Step::Ask(active) => {
-                    let room = (out.len() + 1) as f64
-                        <= (share * active as f64).max(f64::from(in_flight_min));
+                    let young = |(_, begun): &&(_, Duration)| now - begin < *begun + BURST;
+                    let burst = out.iter().filter(young).count();
+                    let room =
+                        (burst + 1) as f64 <= (share * active as f64).max(f64::from(in_flight_min));
                     let permit = budget.try_acquire(active, requests, now);
                     prop_assert!(permit.is_none() || room);
                     if permit.is_some() {
                         taken.push((now - begin, requests));
                     }
-                    out.extend(permit);
+                    out.extend(permit.map(|permit| (permit, now - begin)));
                 }
             }
-            prop_assert_eq!(budget.in_flight(), out.len() as u64);
+            let burst = out.iter().filter(|(_, begun)| now - begin < *begun + BURST).count();
+            prop_assert_eq!(budget.in_burst(now), burst);
         }
         let reserve = f64::from(reserve_per_second);
         let total = taken.len() as f64;
