@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use inferring_protocol::rest::{self, BodyError, Chunks};
+use inferring_types::SegmentedBytes;
 use rustix::io::Errno;
 use tokio::net::TcpStream;
 
@@ -55,6 +55,9 @@ pub(crate) enum Progress {
     Answering,
 }
 
+/// What is read of an answer at once.
+const READ_MAX: usize = 256 * 1024;
+
 /// An open HTTP/1.1 connection, driven by a task on the runtime that opened it.
 pub(crate) struct Connection {
     sender: SendRequest<Chunks>,
@@ -70,8 +73,11 @@ impl Connection {
         place: Place,
     ) -> Result<Self, ConnectionError> {
         let stream = connect(address, config.connect_timeout).await?;
-        let (sender, driver) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(ConnectionError::Broken)?;
+        let mut http = http1::Builder::new();
+        // An answer's parts are kept as they were read, each with all the memory for a read.
+        http.max_buf_size(READ_MAX);
+        let handshake = http.handshake(TokioIo::new(stream)).await;
+        let (sender, driver) = handshake.map_err(ConnectionError::Broken)?;
         // Ends when the sender is dropped or the worker closes; the sender sees any error.
         tokio::spawn(driver);
         Ok(Self { sender, expires: Instant::now() + config.lifetime(), _place: place })
@@ -98,7 +104,7 @@ impl Connection {
         &mut self,
         request: Request<Chunks>,
         response_size_max: usize,
-    ) -> Result<Response<Bytes>, Unanswered> {
+    ) -> Result<Response<SegmentedBytes>, Unanswered> {
         let response = self.sender.try_send_request(request).await;
         let response = response.map_err(|mut error| Unanswered {
             // Hyper gives back what it has not begun to send.
@@ -141,8 +147,8 @@ fn not_connected(address: &str, source: std::io::Error) -> ConnectionError {
     ConnectionError::Connect { address: address.into(), source }
 }
 
-async fn read(body: Incoming, limit: usize) -> Result<Bytes, ConnectionError> {
-    rest::collect(body, limit).await.map_err(|error| match error {
+async fn read(body: Incoming, limit: usize) -> Result<SegmentedBytes, ConnectionError> {
+    rest::collect_segments(body, limit).await.map_err(|error| match error {
         BodyError::TooLarge { limit } => ConnectionError::TooLarge { limit },
         BodyError::Broken(error) => ConnectionError::Broken(error),
     })

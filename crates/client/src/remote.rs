@@ -14,8 +14,8 @@ use inferring_protocol::rest::{Chunks, headers, v2};
 use inferring_protocol::status::error_from_http;
 use inferring_types::{
     Blame, BoxFuture, Described, DrainListener, ErrorKind, InferRequest, InferResponse,
-    InferenceService, ModelCatalog, ModelMetadata, ModelSelector, NodeStatus, ServiceError,
-    StatusSource, WorkerLoad, WorkerStatus,
+    InferenceService, ModelCatalog, ModelMetadata, ModelSelector, NodeStatus, SegmentedBytes,
+    ServiceError, StatusSource, WorkerLoad, WorkerStatus,
 };
 use tracing::debug;
 
@@ -132,11 +132,11 @@ impl RemoteWorker {
         if response.status() != StatusCode::OK {
             return Err(error_of(&response));
         }
-        let body = response.body();
-        let json_length =
-            headers::json_length(response.headers(), body.len()).map_err(malformed)?;
+        let load = load_in(&response);
+        let (head, body) = response.into_parts();
+        let json_length = headers::json_length(&head.headers, body.len()).map_err(malformed)?;
         let mut answer = v2::decode_response(body, json_length, request.id, request.model)?;
-        answer.served.load = load_in(&response).unwrap_or_default();
+        answer.served.load = load.unwrap_or_default();
         Ok(answer)
     }
 
@@ -167,10 +167,11 @@ impl RemoteWorker {
         let spoken = response.headers().get(frames::FIELD);
         self.channels.learn(spoken.is_some_and(|version| version == frames::VERSION));
         // A worker that is not ready answers 503 with the same document.
-        let health: WorkerHealth = serde_json::from_slice(response.body()).map_err(|error| {
-            let what = format!("{} does not answer as a worker does", self.address);
-            ServiceError::failed(what).caused_by(error)
-        })?;
+        let health: WorkerHealth =
+            serde_json::from_slice(response.body().contiguous()).map_err(|error| {
+                let what = format!("{} does not answer as a worker does", self.address);
+                ServiceError::failed(what).caused_by(error)
+            })?;
         let status = WorkerStatus::try_from(health)?;
         self.learn(&status);
         Ok(status)
@@ -220,7 +221,7 @@ impl RemoteWorker {
         &self,
         request: impl Fn() -> Request<Chunks>,
         repeats: Repeats,
-    ) -> Result<Response<Bytes>, ServiceError> {
+    ) -> Result<Response<SegmentedBytes>, ServiceError> {
         self.exchange_after(Progress::Unsent, request, repeats).await
     }
 
@@ -230,7 +231,7 @@ impl RemoteWorker {
         mut before: Progress,
         request: impl Fn() -> Request<Chunks>,
         repeats: Repeats,
-    ) -> Result<Response<Bytes>, ServiceError> {
+    ) -> Result<Response<SegmentedBytes>, ServiceError> {
         while before == Progress::Unsent
             && let Some(mut connection) = self.pool.take(now())
         {
@@ -287,7 +288,7 @@ impl RemoteWorker {
         &self,
         mut connection: Connection,
         request: Request<Chunks>,
-    ) -> Result<Response<Bytes>, Unanswered> {
+    ) -> Result<Response<SegmentedBytes>, Unanswered> {
         let response = connection.exchange(request, self.config.answer_max()).await?;
         self.pool.put(connection, now());
         Ok(response)
@@ -381,7 +382,7 @@ struct Doubt<'a>(Option<&'a Pool>);
 
 impl Doubt<'_> {
     /// The question has come to an end.
-    fn settle(mut self, answer: &Result<Response<Bytes>, ServiceError>) {
+    fn settle(mut self, answer: &Result<Response<SegmentedBytes>, ServiceError>) {
         match answer {
             Err(error) if error.blame() == Blame::WorkerUnreachable => {}
             _ => self.0 = None,
@@ -422,12 +423,12 @@ fn answer_in_frame(message: Bytes, request: InferRequest) -> Result<InferRespons
             None => error,
         });
     }
-    let mut answer = v2::decode_response(&body, head.json_length, request.id, request.model)?;
+    let mut answer = v2::decode_response(body.into(), head.json_length, request.id, request.model)?;
     answer.served.load = head.load.unwrap_or_default();
     Ok(answer)
 }
 
-fn load_in(response: &Response<Bytes>) -> Option<WorkerLoad> {
+fn load_in(response: &Response<SegmentedBytes>) -> Option<WorkerLoad> {
     response.headers().get(LOAD).and_then(load::parse)
 }
 
@@ -442,8 +443,8 @@ impl StatusSource for RemoteWorker {
     }
 }
 
-pub(crate) fn error_of(response: &Response<Bytes>) -> ServiceError {
-    let document: Option<ErrorDocument> = serde_json::from_slice(response.body()).ok();
+pub(crate) fn error_of(response: &Response<SegmentedBytes>) -> ServiceError {
+    let document: Option<ErrorDocument> = serde_json::from_slice(response.body().contiguous()).ok();
     let message = document.map_or_else(
         || format!("the worker answered {}", response.status()),
         |document| document.error,

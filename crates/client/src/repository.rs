@@ -91,7 +91,7 @@ impl RemoteWorker {
         };
         let response = self.exchange(request, Repeats::Once).await?;
         match response.status() {
-            StatusCode::OK => Ok(response.into_body()),
+            StatusCode::OK => Ok(response.body().contiguous().clone()),
             _ => Err(error_of(&response)),
         }
     }

@@ -104,7 +104,7 @@ fn response(data: &[u8]) {
     let Some((length, body)) = data.split_first_chunk::<2>() else { return };
     let json_length = Some(usize::from(u16::from_le_bytes(*length)));
     let (id, model) = (RequestId::generate(), MODEL.name.clone());
-    let _ = v2::decode_response(&Bytes::copy_from_slice(body), json_length, id, model);
+    let _ = v2::decode_response(Bytes::copy_from_slice(body).into(), json_length, id, model);
 }
 
 /// The first byte says where what is received is cut in two.

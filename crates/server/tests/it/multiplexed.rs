@@ -95,7 +95,7 @@ impl Gateway {
         let (stream, answer, body) = self.answer().await;
         assert_eq!(answer.status, StatusCode::OK, "{body:?}");
         let (id, model) = ("r".parse().unwrap(), "echo".parse().unwrap());
-        let response = v2::decode_response(&body, answer.json_length, id, model).unwrap();
+        let response = v2::decode_response(body.into(), answer.json_length, id, model).unwrap();
         (stream, response.outputs[0].tensor.to_f32().unwrap())
     }
 }

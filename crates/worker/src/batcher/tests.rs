@@ -365,7 +365,7 @@ async fn a_job_that_is_late_for_the_first_is_in_time_for_who_joined() {
     let key = Key::of(b"key");
     let tenant = Tenant::new(Sharing::InFlight);
     let accepted = Instant::now();
-    let [soon, later] = [Duration::from_millis(1), LONG].map(|t| Deadline::after(accepted, t));
+    let [soon, later] = [Duration::from_millis(100), LONG].map(|t| Deadline::after(accepted, t));
     let look_up = |deadline| {
         let urgency = Urgency { class: 0, deadline };
         fixture.cache.get_or_lead(Company::Any, tenant, key, urgency, accepted)

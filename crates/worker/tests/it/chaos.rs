@@ -48,7 +48,7 @@ fn random_config(random: &mut Rng) -> WorkerConfig {
     };
     let cache = CacheConfig { entries: [0, 1, 20, 1000][random.usize(..4)], ..Default::default() };
     let instances = NonZeroUsize::new(random.usize(1..4));
-    let run_limit = random.bool().then_some(Duration::from_millis(20));
+    let run_limit = random.bool().then_some(Duration::from_millis(200));
     WorkerConfig { cache, instances, run_limit, ..queueing(batching) }
 }
 

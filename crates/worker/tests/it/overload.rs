@@ -71,7 +71,13 @@ async fn what_cannot_be_answered_in_time_is_refused_at_once_and_the_queue_stays_
         }
     }
     assert!(fixture.runs() <= 1 + admitted_count);
-    assert_eq!(fixture.status().await.batches.queued, 0);
+    // Who had no more time was told so, and may have left a job behind that is dropped at its turn.
+    within_patience(async {
+        while fixture.status().await.batches.queued > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -142,7 +142,8 @@ pub(super) async fn ask(
     }
     let malformed = |error: ServiceError| Refusal::Malformed(error.chain().to_string());
     let json_length = headers::json_length(answer.headers(), body.len()).map_err(malformed)?;
-    v2::decode_response(body, json_length, request.id, request.model).map_err(malformed)
+    v2::decode_response(body.clone().into(), json_length, request.id, request.model)
+        .map_err(malformed)
 }
 
 /// Compares two answers.

@@ -86,7 +86,7 @@ impl Asked {
         }
         let json_length = headers::json_length(response.headers(), response.body().len())?;
         let (id, model) = (request.id.clone(), self.model.clone());
-        let decoded = v2::decode_response(response.body(), json_length, id, model)
+        let decoded = v2::decode_response(response.body().clone().into(), json_length, id, model)
             .with_context(|| self.no_server_of_ours())?;
         Ok((decoded, explanation))
     }

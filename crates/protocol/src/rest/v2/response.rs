@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use inferring_types::{
-    CacheOutcome, InferResponse, ModelName, NamedTensor, RequestId, Served, ServiceError, WorkerId,
-    WorkerLoad,
+    CacheOutcome, InferResponse, ModelName, NamedTensor, RequestId, SegmentedBytes, Served,
+    ServiceError, WorkerId, WorkerLoad,
 };
 
 use super::{
@@ -65,7 +64,7 @@ pub fn encode_response(
 /// # Errors
 /// `Internal`, blamed on the worker, where the response is malformed.
 pub fn decode_response(
-    body: &Bytes,
+    body: SegmentedBytes,
     json_length: Option<usize>,
     id: RequestId,
     model: ModelName,
@@ -115,12 +114,12 @@ pub(in crate::rest) fn unwritable(output: &NamedTensor, reason: Unwritable) -> S
 }
 
 fn read_response(
-    body: &Bytes,
+    body: SegmentedBytes,
     json_length: Option<usize>,
     id: RequestId,
     model: ModelName,
 ) -> Result<InferResponse, ServiceError> {
-    let (head, mut raw) = split(body.clone().into(), json_length);
+    let (head, mut raw) = split(body, json_length);
     let mut entries = Vec::new();
     let mut version = None;
     let mut served = Served {
@@ -222,7 +221,8 @@ mod tests {
         let polled = http_body::Body::poll_frame(std::pin::Pin::new(&mut body), &mut cx);
         let std::task::Poll::Ready(Some(Ok(frame))) = polled else { panic!("one part") };
         let body = frame.into_data().unwrap();
-        decode_response(&body, message.json_length, sent.id.clone(), sent.model.clone()).unwrap()
+        decode_response(body.into(), message.json_length, sent.id.clone(), sent.model.clone())
+            .unwrap()
     }
 
     #[test]
@@ -249,8 +249,8 @@ mod tests {
 
     #[test]
     fn a_malformed_answer_is_the_workers_fault() {
-        let body = Bytes::from_static(b"{\"outputs\":[]}");
-        let error = decode_response(&body, None, "r".parse().unwrap(), iris().name);
+        let body = b"{\"outputs\":[]}".to_vec();
+        let error = decode_response(body.into(), None, "r".parse().unwrap(), iris().name);
         assert_eq!(error.unwrap_err().blame(), Blame::WorkerFailed);
     }
 }
