@@ -104,14 +104,12 @@ impl SegmentedBytes {
     fn places(&self, range: Range<usize>) -> impl Iterator<Item = (&Bytes, Range<usize>)> {
         let length = self.len();
         assert!(range.start <= range.end && range.end <= length, "{range:?} of {length} bytes");
-        let first = match &self.0 {
-            Repr::Whole(_) => 0,
-            Repr::Segments(segments) => segments.ends.partition_point(|&end| end <= range.start),
+        let ends: &[usize] = match &self.0 {
+            Repr::Whole(_) => &[],
+            Repr::Segments(segments) => &segments.ends,
         };
-        let mut begin = match &self.0 {
-            Repr::Segments(segments) if first > 0 => segments.ends[first - 1],
-            _ => 0,
-        };
+        let first = ends.partition_point(|&end| end <= range.start);
+        let mut begin = first.checked_sub(1).map_or(0, |before| ends[before]);
         self.segments()[first..].iter().map_while(move |segment| {
             let start = range.start.max(begin) - begin;
             let end = range.end.checked_sub(begin)?.min(segment.len());

@@ -67,8 +67,10 @@ where
     let mut parts = Parts::of(body, limit)?;
     let (mut segments, mut small) = (Vec::new(), BytesMut::new());
     while let Some(part) = parts.next().await? {
-        let is_all = segments.is_empty() && small.is_empty() && parts.body.is_end_stream();
-        if part.len() >= SMALL || is_all {
+        if segments.is_empty() && small.is_empty() && parts.body.is_end_stream() {
+            return Ok(part.into());
+        }
+        if part.len() >= SMALL {
             segments.extend([std::mem::take(&mut small).freeze(), part]);
             continue;
         }
