@@ -55,9 +55,6 @@ pub(crate) enum Progress {
     Answering,
 }
 
-/// What is read of an answer at once.
-const READ_MAX: usize = 256 * 1024;
-
 /// An open HTTP/1.1 connection, driven by a task on the runtime that opened it.
 pub(crate) struct Connection {
     sender: SendRequest<Chunks>,
@@ -74,8 +71,7 @@ impl Connection {
     ) -> Result<Self, ConnectionError> {
         let stream = connect(address, config.connect_timeout).await?;
         let mut http = http1::Builder::new();
-        // An answer's parts are kept as they were read, each with all the memory for a read.
-        http.max_buf_size(READ_MAX);
+        http.max_buf_size(rest::READ_MAX);
         let handshake = http.handshake(TokioIo::new(stream)).await;
         let (sender, driver) = handshake.map_err(ConnectionError::Broken)?;
         // Ends when the sender is dropped or the worker closes; the sender sees any error.

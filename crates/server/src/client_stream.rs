@@ -129,9 +129,6 @@ impl State {
 }
 
 impl ClientStream {
-    /// The most that is worth reading at once: no more is waited for.
-    pub(crate) const READ_MAX: usize = LowWater::MARK_MAX;
-
     pub(crate) fn new(stream: TcpStream, config: &ServerConfig) -> Self {
         limit_system(&stream, config.write_timeout);
         Self {

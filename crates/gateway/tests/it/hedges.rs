@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use inferring_types::{InferenceService, RouteReason, ServiceError, TryStatus};
+use inferring_types::{InferenceService, RouteReason, TryStatus, WorkerId};
 use tokio::time::Instant;
 
 use crate::fixture::{Answer, Fleet, Presence, SECOND, pass, request};
-use crate::tries::{about, answers, routed, teach, unbounded};
+use crate::tries::{about, answers, routed, teach, unbounded, unreachable};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -190,15 +190,21 @@ async fn fault_02_who_waits_for_a_silent_worker_is_hedged_though_workers_have_qu
     assert!((200 * MS..250 * MS).contains(&time), "{time:?}");
 }
 
-/// One that was stuck while others had the budget is hedged when they have given it back.
-#[tokio::test(start_paused = true)]
-async fn a_hedge_that_was_not_possible_is_made_up_for() {
+/// Three workers that are known to answer within 20 ms, in the order in which one request is theirs.
+async fn with_leave_for_one_extra_try() -> (Fleet, Vec<WorkerId>) {
     let mut config = unbounded();
     (config.retry.budget, config.retry.in_flight_min) = (0.0, 1);
     let fleet = Fleet::start_with(3, config).await;
     teach(&fleet, 20 * MS).await;
     let order = fleet.order_of(1.0).await;
     fleet.all_answer(&Answer::After(20 * MS));
+    (fleet, order)
+}
+
+/// One that was stuck while others had the budget is hedged when they have given it back.
+#[tokio::test(start_paused = true)]
+async fn a_hedge_that_was_not_possible_is_made_up_for() {
+    let (fleet, order) = with_leave_for_one_extra_try().await;
     fleet.worker(&order[0]).answers(Answer::Never);
     let mut asking = Vec::new();
     for _ in 0..3 {
@@ -217,14 +223,8 @@ async fn a_hedge_that_was_not_possible_is_made_up_for() {
 /// there; it does not count for long.
 #[tokio::test(start_paused = true)]
 async fn fault_02_a_retry_that_is_stuck_at_a_silent_worker_is_hedged() {
-    let mut config = unbounded();
-    (config.retry.budget, config.retry.in_flight_min) = (0.0, 1);
-    let fleet = Fleet::start_with(3, config).await;
-    teach(&fleet, 20 * MS).await;
-    let order = fleet.order_of(1.0).await;
-    fleet.all_answer(&Answer::After(20 * MS));
-    let lost = ServiceError::unreachable("the connection broke off");
-    fleet.worker(&order[0]).answers(Answer::ErrorAfter(20 * MS, lost));
+    let (fleet, order) = with_leave_for_one_extra_try().await;
+    fleet.worker(&order[0]).answers(Answer::ErrorAfter(20 * MS, unreachable()));
     fleet.worker(&order[1]).answers(Answer::Never);
     let answer = fleet.ask(1.0).await.unwrap();
     let (attempt, reason, time) = routed(&answer);

@@ -32,7 +32,7 @@ fn without_breakers() -> GatewayConfig {
     GatewayConfig { breaker, ..unbounded() }
 }
 
-fn unreachable() -> ServiceError {
+pub(crate) fn unreachable() -> ServiceError {
     ServiceError::unreachable("the connection broke off")
 }
 

@@ -22,6 +22,10 @@ pub enum BodyError<E> {
     Broken(#[source] E),
 }
 
+/// What is worth reading of a body at once. A part that [`collect_segments`] leaves as it came holds
+/// the memory for a whole read, so that should not be more than comes.
+pub const READ_MAX: usize = 256 * 1024;
+
 /// Collects a body of at most `limit` bytes. A body that arrived in one piece is not copied;
 /// one that declares too great a length is refused before anything is read.
 ///

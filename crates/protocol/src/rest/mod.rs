@@ -14,7 +14,7 @@ mod standing;
 mod statistics;
 pub mod v2;
 
-pub use body::{BodyError, Chunks, collect, collect_segments};
+pub use body::{BodyError, Chunks, READ_MAX, collect, collect_segments};
 pub use coding::{Coding, CodingError, UnknownCoding};
 pub use config::ConfigDocument;
 pub use metadata::ModelDocument;

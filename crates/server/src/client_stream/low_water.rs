@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::task::Context;
 use std::time::Duration;
 
+use inferring_protocol::rest::READ_MAX;
 use inferring_types::Announced;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -39,7 +40,7 @@ impl LowWater {
 
     /// The most that is waited for at a time. Linux makes room for twice as much, and leaves it
     /// with the connection.
-    pub(super) const MARK_MAX: usize = 256 * 1024;
+    const MARK_MAX: usize = READ_MAX;
 
     pub(super) fn new(patience: Duration) -> Self {
         Self { mark: 1, told: 1, at_once: 0, patience, waiting: None, is_slow: false }

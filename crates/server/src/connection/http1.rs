@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use inferring_protocol::rest::READ_MAX;
 use tracing::debug;
 
 use super::age::Age;
@@ -64,8 +65,7 @@ pub(super) async fn serve(stream: ClientStream, serving: &Serving) {
         .header_read_timeout(serving.config.header_timeout)
         .max_header_size(HEAD_SIZE_MAX as usize)
         .max_headers(FIELDS_MAX)
-        // A body's parts are kept as they were read, each with all the memory for a read.
-        .max_buf_size(ClientStream::READ_MAX)
+        .max_buf_size(READ_MAX)
         .serve_connection(TokioIo::new(stream), answer);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
