@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use futures_util::future::join_all;
 use inferring_policy::{Completion, ConcurrencyLimit, Ticket, Urgency};
 use inferring_types::{
     AdmissionStatus, Announced, BoxFuture, ErrorKind, GatewayStatus, InferRequest, InferResponse,
     InferenceService, ModelCatalog, ModelMetadata, ModelSelector, NodeStatus, Reservation,
-    RouteReason, Routed, RoutingKey, ServiceError, StatusSource, Turn,
+    RouteReason, Routed, RoutingKey, ServiceError, StatusSource,
 };
 
 use crate::attempt::{Attempts, Progress, Traffic, Work};
@@ -355,11 +356,14 @@ impl InferenceService for Gateway {
         })
     }
 
-    fn turn_ended(&self) -> Turn {
-        // Where one has the thread look again, the others are asked when it has.
+    fn attendant(&self) -> Option<BoxFuture<'static, ()>> {
+        // Of workers in this process, which do not come and go.
         let membership = self.membership.load();
-        let mut turns = membership.endpoints().iter().map(|e| e.member.service.turn_ended());
-        turns.find(|turn| *turn == Turn::LooksAgain).unwrap_or(Turn::Over)
+        let attendants = membership.endpoints().iter().filter_map(|e| e.member.service.attendant());
+        let attendants: Vec<_> = attendants.collect();
+        (!attendants.is_empty()).then(|| -> BoxFuture<'static, ()> {
+            Box::pin(async { _ = join_all(attendants).await })
+        })
     }
 }
 

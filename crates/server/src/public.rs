@@ -5,7 +5,7 @@ use std::sync::Arc;
 use inferring_types::{
     Announced, Blame, BoxFuture, ErrorKind, IndexEntry, InferRequest, InferResponse,
     InferenceService, LoadRequest, ModelConfig, ModelMetadata, ModelName, ModelRepository,
-    ModelSelector, ModelStatistics, NodeStatus, Reservation, ServiceError, StatusSource, Turn,
+    ModelSelector, ModelStatistics, NodeStatus, Reservation, ServiceError, StatusSource,
 };
 
 use crate::Node;
@@ -44,8 +44,8 @@ impl InferenceService for Public {
         self.0.keep_warm()
     }
 
-    fn turn_ended(&self) -> Turn {
-        self.0.turn_ended()
+    fn attendant(&self) -> Option<BoxFuture<'static, ()>> {
+        self.0.attendant()
     }
 }
 

@@ -3,17 +3,15 @@
 //! A connection stays on its thread, so nothing about it is ever shared, locked or woken across
 //! threads. A new connection goes to the thread that has the fewest.
 //!
-//! Before a thread waits it tells its node that this turn has ended: whatever had come is handed
-//! over (`InferenceService::turn_ended`). The node may have it look for more before it waits.
+//! Beside the connections each thread has a task of the node's (`InferenceService::attendant`).
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use inferring_types::Turn;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::MissedTickBehavior;
 
 use crate::clients::Place;
@@ -41,22 +39,14 @@ impl Threads {
 
     pub(crate) fn start(count: NonZeroUsize, serving: &Arc<Serving>) -> std::io::Result<Self> {
         let start_one = |index| {
-            let node = serving.node.clone();
-            let again = Arc::new(Notify::new());
-            let look_again = look_again(again.clone());
-            let end_turn = move || {
-                if node.turn_ended() == Turn::LooksAgain {
-                    again.notify_one();
-                }
-            };
-            let mut runtime = tokio::runtime::Builder::new_current_thread();
-            let runtime = runtime.enable_all().on_thread_park(end_turn).build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let attendant = serving.node.attendant();
             let (inbox, accepted) = mpsc::channel(Self::INBOX_MAX);
             let connections = Arc::new(AtomicUsize::new(0));
             let (counter, serving) = (connections.clone(), serving.clone());
             let handle =
                 std::thread::Builder::new().name(format!("serve {index}")).spawn(move || {
-                    runtime.spawn(look_again);
+                    attendant.map(|attendant| runtime.spawn(attendant));
                     runtime.block_on(serve(accepted, serving, counter));
                 })?;
             Ok(Thread { connections, inbox, handle })
@@ -117,15 +107,6 @@ async fn serve(
         }
     }
     while connections.join_next().await.is_some() {}
-}
-
-/// Has this thread look for more each time that it is told to, for ever. A task that can run keeps
-/// the thread from waiting, and one that yields lets it look first.
-async fn look_again(again: Arc<Notify>) {
-    loop {
-        again.notified().await;
-        tokio::task::yield_now().await;
-    }
 }
 
 /// Has the node ready on this thread for requests to come, for ever.

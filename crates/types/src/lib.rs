@@ -45,7 +45,7 @@ pub use request::{
 pub use segments::SegmentedBytes;
 pub use sequence::{InvalidSequenceId, SequenceId, SequenceSpec, SequenceStep, StateSpec};
 pub use service::{
-    Announced, BoxFuture, DrainListener, InferenceService, Reservation, StatusSource, Turn,
+    Announced, BoxFuture, DrainListener, InferenceService, Reservation, StatusSource,
 };
 pub use shape::{Dimension, Shape, ShapeSpec};
 pub use standing::{BreakerState, BreakerStatus, EjectedStatus, EjectionReason, OpenedBy};

@@ -53,23 +53,12 @@ pub trait InferenceService: Send + Sync {
         Box::pin(std::future::ready(()))
     }
 
-    /// All requests that had come on this thread are handed over, and it is about to wait for
-    /// more. A thread on which this was called once must call it before it waits, always: what is
-    /// begun for requests on it may be put off until then.
-    fn turn_ended(&self) -> Turn {
-        Turn::Over
+    /// A task that is to run on each thread that requests come on, beside theirs and as often as
+    /// they: what is begun for requests on such a thread may be put off until it is this task's turn.
+    /// `None` where there is nothing to do.
+    fn attendant(&self) -> Option<BoxFuture<'static, ()>> {
+        None
     }
-}
-
-/// What is to follow when a thread has handed over all requests that had come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub enum Turn {
-    /// It may wait for more.
-    Over,
-    /// More may have come meanwhile: it looks for that, does not wait if there is none, and ends
-    /// its turn again.
-    LooksAgain,
 }
 
 /// What the head of a request tells of it.

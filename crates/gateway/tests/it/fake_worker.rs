@@ -10,7 +10,7 @@ use inferring_types::{
     DataType, DeviceStatus, Dimension, DrainListener, IndexEntry, InferRequest, InferResponse,
     InferenceService, LoadRequest, ModelCatalog, ModelConfig, ModelMetadata, ModelName,
     ModelRepository, ModelSelector, ModelStatistics, ModelStatus, ModelVersion, NodeStatus, Served,
-    ServiceError, ShapeSpec, StatusSource, TensorSpec, Turn, VersionPolicy, WorkerId, WorkerLoad,
+    ServiceError, ShapeSpec, StatusSource, TensorSpec, VersionPolicy, WorkerId, WorkerLoad,
     WorkerStatus,
 };
 use parking_lot::Mutex;
@@ -23,8 +23,8 @@ pub(crate) enum Answer {
     Echo,
     /// With the inputs, later.
     After(Duration),
-    /// With the inputs, when the turn has ended of the thread that asks.
-    AtTurnsEnd,
+    /// With the inputs, when somebody attends to a thread.
+    WhenAttended,
     /// With the inputs, after that time in the queue.
     Queued(Duration),
     /// With this error.
@@ -66,7 +66,7 @@ pub(crate) struct FakeWorker {
     script: Mutex<Script>,
     journal: Arc<Mutex<Vec<WorkerId>>>,
     broken: Notify,
-    turn_ended: Notify,
+    attended: Arc<Notify>,
     cancelled: AtomicU64,
     /// How often it was asked while one of some was to fail.
     asked: AtomicU64,
@@ -100,9 +100,9 @@ impl FakeWorker {
             load_error: None,
             load: WorkerLoad::default(),
         });
-        let (broken, turn_ended, cancelled) = (Notify::new(), Notify::new(), AtomicU64::new(0));
+        let (broken, attended, cancelled) = (Notify::new(), Arc::default(), AtomicU64::new(0));
         let asked = AtomicU64::new(0);
-        Self { id, script, journal, broken, turn_ended, cancelled, asked }
+        Self { id, script, journal, broken, attended, cancelled, asked }
     }
 
     pub(crate) fn id(&self) -> WorkerId {
@@ -190,7 +190,7 @@ impl FakeWorker {
                 tokio::time::sleep(delay).await;
                 execution_time = delay;
             }
-            Answer::AtTurnsEnd => self.turn_ended.notified().await,
+            Answer::WhenAttended => self.attended.notified().await,
             Answer::Queued(delay) => {
                 tokio::time::sleep(delay).await;
                 queue_time = delay;
@@ -260,9 +260,9 @@ impl InferenceService for FakeWorker {
         })
     }
 
-    fn turn_ended(&self) -> Turn {
-        self.turn_ended.notify_waiters();
-        Turn::Over
+    fn attendant(&self) -> Option<BoxFuture<'static, ()>> {
+        let attended = self.attended.clone();
+        Some(Box::pin(async move { attended.notify_one() }))
     }
 }
 

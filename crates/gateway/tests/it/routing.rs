@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use inferring_types::{Blame, ErrorKind, InferenceService, ServiceError, Turn, WorkerId};
+use inferring_types::{Blame, ErrorKind, InferenceService, ServiceError, WorkerId};
 
 use crate::fixture::{Answer, Fleet, Presence, SECOND, pass, request};
 
@@ -118,14 +118,15 @@ async fn the_figures_add_up() {
     assert!(status.ready);
 }
 
-/// The way of a request from the network to a worker in the same process is one turn of a thread.
+/// A thread that requests come on is also one of those workers that are in the same process.
 #[tokio::test(start_paused = true)]
-async fn workers_are_told_that_a_threads_turn_has_ended() {
+async fn workers_attend_to_the_threads_of_their_gateway() {
     let fleet = Fleet::start(3).await;
-    fleet.all_answer(&Answer::AtTurnsEnd);
+    fleet.all_answer(&Answer::WhenAttended);
     let asked = fleet.start_asking(1.0).await;
-    assert_eq!(fleet.gateway.turn_ended(), Turn::Over);
+    let attending = tokio::spawn(fleet.gateway.attendant().unwrap());
     let (answer, at) = asked.await.unwrap();
     answer.unwrap();
     assert_eq!(at, tokio::time::Instant::now(), "nobody had to wait");
+    attending.abort();
 }

@@ -1,12 +1,15 @@
 //! More than usual is asked: of one key, or of everything.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use inferring_integration_tests::client::Client;
 use inferring_integration_tests::load::{Load, quantile};
-use inferring_integration_tests::models::{self, SLOW_DOUBLE, TRIPLE};
+use inferring_integration_tests::models::{self, SETOSA, SLOW_DOUBLE, TRIPLE};
+use serde_json::json;
 
-use crate::cluster;
+use crate::{cluster, serving};
 
 #[test]
 fn fault_20_one_key_of_nine_tenths_of_the_traffic_is_shared_by_several_workers() {
@@ -115,4 +118,42 @@ fn fault_22_of_five_times_too_much_what_can_be_done_is_done_and_the_rest_refused
         assert!(grown < 32 << 20, "{grown} bytes");
     }
     cluster.assert_breakers_closed();
+}
+
+/// Asks the same without end, and never waits for an answer before it asks again; until its connection
+/// is closed.
+fn ask_without_a_pause(address: SocketAddr, body: &str) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    let length = body.len();
+    let question = format!(
+        "POST /infer HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    );
+    let questions = question.repeat(200);
+    let (mut asking, mut reading) = (stream.try_clone().unwrap(), stream.try_clone().unwrap());
+    std::thread::spawn(move || while asking.write_all(questions.as_bytes()).is_ok() {});
+    std::thread::spawn(move || {
+        let mut answers = [0; 0x10000];
+        while reading.read(&mut answers).is_ok_and(|length| length > 0) {}
+    });
+    stream
+}
+
+#[test]
+fn fault_54_clients_that_ask_for_what_is_known_without_a_pause_hold_up_nobody() {
+    let worker = serving("worker").arg(models::iris()).set(["server.threads=1"]).start();
+    let client = worker.client();
+    let known = json!({ "input_data": SETOSA });
+    client.post_json("/infer", &known).ok();
+    let hits = || client.stats()["cache_hits"].as_u64().unwrap();
+    let flood: Vec<_> =
+        (0..8).map(|_| ask_without_a_pause(worker.address(), &known.to_string())).collect();
+    for n in 0..5 {
+        let before = hits();
+        let answer = client.post_json("/infer", &json!({ "input_data": [5.1, 3.5, 1.4, n] }));
+        answer.ok();
+        assert!(answer.elapsed < Duration::from_secs(10), "{:?}", answer.elapsed);
+        assert!(hits() > before, "they ask no more");
+    }
+    flood.iter().for_each(|stream| stream.shutdown(Shutdown::Both).unwrap_or_default());
 }

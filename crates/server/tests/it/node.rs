@@ -13,9 +13,8 @@ use inferring_types::{
     InferenceService, LoadRequest, ModelCatalog, ModelConfig, ModelMetadata, ModelName,
     ModelRepository, ModelSelector, ModelState, ModelStatistics, ModelStatus, ModelVersion,
     NodeAdmin, NodeStatus, Reservation, RouteReason, Routed, Served, ServiceError, ShapeSpec,
-    StatusSource, TensorSpec, Turn, VersionPolicy, WorkerLoad, WorkerStatus,
+    StatusSource, TensorSpec, VersionPolicy, WorkerLoad, WorkerStatus,
 };
-use tokio::sync::oneshot;
 
 /// The first value of a request that is answered only when the test says so.
 pub(crate) const HELD: f32 = -1.0;
@@ -25,10 +24,6 @@ pub(crate) const DEFECT: f32 = -2.0;
 
 /// The first value of a request that finds the queue full, for another 1500 ms.
 pub(crate) const FULL: f32 = -3.0;
-
-/// The first value of a request that is put off until the turn that it came in has ended, and its
-/// thread has looked for more as often as its second value says.
-pub(crate) const PUT_OFF: f32 = -6.0;
 
 /// The first value of a request that a gateway would have had answered by its second worker.
 pub(crate) const ROUTED: f32 = -4.0;
@@ -58,8 +53,8 @@ pub(crate) struct EchoNode {
     pub(crate) releases: tokio::sync::watch::Sender<bool>,
     /// The threads on which it was made ready.
     pub(crate) warm_threads: Mutex<HashSet<ThreadId>>,
-    /// Whom to tell of the end of a thread's turn.
-    put_off: Mutex<Vec<PutOff>>,
+    /// The threads that it attends to.
+    pub(crate) attended_threads: Arc<Mutex<HashSet<ThreadId>>>,
     /// Whether it takes no large requests.
     pub(crate) is_full: AtomicBool,
     /// What was announced to it.
@@ -68,13 +63,6 @@ pub(crate) struct EchoNode {
     pub(crate) expected: Arc<AtomicUsize>,
     /// As many of them as there were when a request was last handed over.
     pub(crate) expected_then: AtomicUsize,
-}
-
-/// A request that waits for its thread.
-struct PutOff {
-    thread: ThreadId,
-    looks: u32,
-    ended: oneshot::Sender<()>,
 }
 
 /// What a head told.
@@ -103,7 +91,7 @@ impl EchoNode {
             in_flight_max: AtomicUsize::new(0),
             releases: tokio::sync::watch::Sender::new(false),
             warm_threads: Mutex::default(),
-            put_off: Mutex::default(),
+            attended_threads: Arc::default(),
             is_full: AtomicBool::new(false),
             announced: Mutex::default(),
             expected: Arc::default(),
@@ -166,12 +154,6 @@ impl EchoNode {
         if first == Some(LOST) {
             let lost = ServiceError::unreachable("worker `echo_2` does not answer");
             return Err(lost.at_worker("echo_2".into()).routed(SECOND).with_load(LOAD));
-        }
-        if first == Some(PUT_OFF) {
-            let (ended, end) = oneshot::channel();
-            let (thread, looks) = (std::thread::current().id(), values[1] as u32);
-            self.put_off.lock().unwrap().push(PutOff { thread, looks, ended });
-            end.await.unwrap();
         }
         if first == Some(HELD) {
             let mut released = self.releases.subscribe();
@@ -258,16 +240,11 @@ impl InferenceService for EchoNode {
         Box::pin(std::future::ready(()))
     }
 
-    fn turn_ended(&self) -> Turn {
-        let thread = std::thread::current().id();
-        let mut put_off = self.put_off.lock().unwrap();
-        if let Some(waiting) = put_off.iter_mut().find(|r| r.thread == thread && r.looks > 0) {
-            waiting.looks -= 1;
-            return Turn::LooksAgain;
-        }
-        let ended = put_off.extract_if(.., |request| request.thread == thread);
-        ended.for_each(|request| request.ended.send(()).unwrap_or_default());
-        Turn::Over
+    fn attendant(&self) -> Option<BoxFuture<'static, ()>> {
+        let attended = self.attended_threads.clone();
+        Some(Box::pin(async move {
+            attended.lock().unwrap().insert(std::thread::current().id());
+        }))
     }
 }
 

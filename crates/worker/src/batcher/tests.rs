@@ -2,14 +2,18 @@
 
 use std::num::NonZeroUsize;
 
+use std::future::poll_fn;
+use std::task::Poll;
+
 use inferring_types::{
-    DataType, Dimension, ErrorKind, NamedTensor, RowAxes, ShapeSpec, TensorSpec, Turn,
+    DataType, Dimension, ErrorKind, NamedTensor, RowAxes, ShapeSpec, TensorSpec,
 };
 
 use super::*;
 use crate::assembly::{Padding, Room};
 use crate::cache::{Company, Key, Lookup, ResultCache, Sharing, Tenant, Ticket, Urgency};
 use crate::config::CacheConfig;
+use crate::turn::{Attendant, Attending, Turn};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -147,22 +151,25 @@ fn waiting_instance(fixture: &Fixture) -> std::thread::JoinHandle<Option<Batch>>
     instance
 }
 
-/// Does this on a thread that tells of its turns, in the first of them.
-fn in_a_turn<T: Send>(what: impl FnOnce() -> T + Send) -> T {
-    let thread = || {
-        assert_eq!(end_turn(), Turn::Over);
-        what()
-    };
+/// Does this on a thread that is attended to, and gives up attending when it is done.
+fn in_a_turn<T: Send>(what: impl FnOnce(&Attendant) -> T + Send) -> T {
+    let thread = || what(&Attending::begin().expect("nobody attends to a new thread"));
     std::thread::scope(|scope| scope.spawn(thread).join().unwrap())
 }
 
-fn end_turn() -> Turn {
-    turn::end(system::now())
+/// Ends a turn however often that takes.
+fn end_turn_at_last(attendant: &Attendant) {
+    while attendant.end_turn(system::now()) == Turn::LooksAgain {}
 }
 
-/// Ends a turn however often that takes.
-fn end_turn_at_last() {
-    while end_turn() == Turn::LooksAgain {}
+/// Lets the other tasks of this thread go on.
+async fn others_go_on() {
+    let mut has_waited = false;
+    let wait_once = |context: &mut std::task::Context<'_>| {
+        context.waker().wake_by_ref();
+        if std::mem::replace(&mut has_waited, true) { Poll::Ready(()) } else { Poll::Pending }
+    };
+    poll_fn(wait_once).await;
 }
 
 fn is_woken(fixture: &Fixture) -> bool {
@@ -173,10 +180,11 @@ fn is_woken(fixture: &Fixture) -> bool {
 fn what_comes_in_one_turn_of_a_thread_leaves_together() {
     let fixture = Fixture::new(config(8));
     let instance = waiting_instance(&fixture);
-    let _tickets = in_a_turn(|| {
+    let _tickets = in_a_turn(|attendant| {
         let tickets: Vec<_> = (0..5).map(|_| fixture.submit([1, 3], LONG)).collect();
         assert!(!is_woken(&fixture), "it is not called for the first of them");
-        end_turn_at_last();
+        end_turn_at_last(attendant);
+        assert!(is_woken(&fixture));
         tickets
     });
     assert_eq!(instance.join().unwrap().unwrap().jobs(), 5);
@@ -186,16 +194,17 @@ fn what_comes_in_one_turn_of_a_thread_leaves_together() {
 fn a_thread_looks_for_more_as_long_as_it_finds_something() {
     let fixture = Fixture::new(config(8));
     let instance = waiting_instance(&fixture);
-    let _tickets = in_a_turn(|| {
+    let _tickets = in_a_turn(|attendant| {
         let mut tickets = Vec::new();
         // What was put off first would wait for too long, were this the true time.
         let begun = Instant::now();
         for _ in 0..3 {
             tickets.push(fixture.submit([1, 3], LONG));
-            assert_eq!(turn::end(begun), Turn::LooksAgain);
+            assert_eq!(attendant.end_turn(begun), Turn::LooksAgain);
         }
         assert!(!is_woken(&fixture));
-        assert_eq!(turn::end(begun), Turn::Over, "nothing has come");
+        assert_eq!(attendant.end_turn(begun), Turn::Over, "nothing has come");
+        assert!(is_woken(&fixture));
         tickets
     });
     assert_eq!(instance.join().unwrap().unwrap().jobs(), 3);
@@ -205,11 +214,12 @@ fn a_thread_looks_for_more_as_long_as_it_finds_something() {
 fn who_was_put_off_first_waits_a_short_time_at_most() {
     let fixture = Fixture::new(config(8));
     let instance = waiting_instance(&fixture);
-    let _tickets = in_a_turn(|| {
+    let _tickets = in_a_turn(|attendant| {
         let first = fixture.submit([1, 3], LONG);
         let later = Instant::now() + turn::LOOKING_MAX;
         let second = fixture.submit([1, 3], LONG);
-        assert_eq!(turn::end(later), Turn::Over);
+        assert_eq!(attendant.end_turn(later), Turn::Over);
+        assert!(is_woken(&fixture));
         [first, second]
     });
     assert_eq!(instance.join().unwrap().unwrap().jobs(), 2);
@@ -220,9 +230,10 @@ fn nobody_waits_for_more_where_runs_are_long() {
     let fixture = Fixture::new(config(8));
     fixture.batcher.learn(12, 1, Duration::from_micros(100));
     let instance = waiting_instance(&fixture);
-    let _ticket = in_a_turn(|| {
+    let _ticket = in_a_turn(|attendant| {
         let ticket = fixture.submit([1, 3], LONG);
-        assert_eq!(end_turn(), Turn::Over);
+        assert_eq!(attendant.end_turn(system::now()), Turn::Over);
+        assert!(is_woken(&fixture));
         ticket
     });
     assert_eq!(instance.join().unwrap().unwrap().jobs(), 1);
@@ -232,12 +243,55 @@ fn nobody_waits_for_more_where_runs_are_long() {
 fn a_full_batch_does_not_wait_for_the_turns_end() {
     let fixture = Fixture::new(config(4));
     let instance = waiting_instance(&fixture);
-    let _tickets = in_a_turn(|| (0..4).map(|_| fixture.submit([1, 3], LONG)).collect::<Vec<_>>());
+    let _tickets = in_a_turn(|_| {
+        let tickets: Vec<_> = (0..4).map(|_| fixture.submit([1, 3], LONG)).collect();
+        assert!(is_woken(&fixture));
+        tickets
+    });
     assert_eq!(instance.join().unwrap().unwrap().jobs(), 4);
 }
 
 #[test]
-fn a_thread_that_does_not_tell_of_its_turns_has_instances_woken_at_once() {
+fn nobody_is_forgotten_when_an_attendant_leaves() {
+    let fixture = Fixture::new(config(8));
+    let instance = waiting_instance(&fixture);
+    let _tickets = std::thread::scope(|scope| {
+        let thread = || {
+            let attending = Attending::begin().unwrap();
+            assert!(Attending::begin().is_none(), "one is enough");
+            let ticket = fixture.submit([1, 3], LONG);
+            assert!(!is_woken(&fixture));
+            drop(attending);
+            assert!(is_woken(&fixture));
+            assert!(Attending::begin().is_some(), "another one may come");
+            ticket
+        };
+        scope.spawn(thread).join().unwrap()
+    });
+    assert_eq!(instance.join().unwrap().unwrap().jobs(), 1);
+}
+
+/// A thread that answers what is known as fast as it can, without end, while one request is to be
+/// computed.
+#[tokio::test]
+async fn a_turn_ends_also_on_a_thread_that_always_has_something_to_do() {
+    let fixture = Fixture::new(config(8));
+    let instance = waiting_instance(&fixture);
+    let attending = tokio::spawn(turn::attend());
+    others_go_on().await;
+    let _ticket = fixture.submit([1, 3], LONG);
+    assert!(!is_woken(&fixture));
+    // The runtime looks for what has come after 61 tasks, and a turn has two looks at most here.
+    for _ in 0..200 {
+        others_go_on().await;
+    }
+    assert!(is_woken(&fixture));
+    assert_eq!(instance.join().unwrap().unwrap().jobs(), 1);
+    attending.abort();
+}
+
+#[test]
+fn a_thread_that_nobody_attends_to_has_instances_woken_at_once() {
     let fixture = Fixture::new(config(8));
     let instance = waiting_instance(&fixture);
     let _ticket = fixture.submit([1, 3], LONG);
@@ -248,10 +302,10 @@ fn a_thread_that_does_not_tell_of_its_turns_has_instances_woken_at_once() {
 fn at_the_end_of_a_turn_nobody_is_woken_for_what_another_instance_took() {
     let fixture = Fixture::new(config(8));
     let instance = waiting_instance(&fixture);
-    let _ticket = in_a_turn(|| {
+    let _ticket = in_a_turn(|attendant| {
         let ticket = fixture.submit([1, 3], LONG);
         assert_eq!(fixture.next().jobs(), 1);
-        end_turn_at_last();
+        end_turn_at_last(attendant);
         ticket
     });
     assert!(!is_woken(&fixture));

@@ -13,7 +13,7 @@ use inferring_repository::Repository;
 use inferring_types::{
     Announced, BackendStatus, BatchStatus, Blame, BoxFuture, CacheOutcome, Gauge, InferRequest,
     InferResponse, InferenceService, ModelMetadata, ModelSelector, NamedTensor, NodeAdmin,
-    NodeStatus, Reservation, Served, ServiceError, StatusSource, TensorName, Turn, WorkerId,
+    NodeStatus, Reservation, Served, ServiceError, StatusSource, TensorName, WorkerId,
     WorkerStatus,
 };
 
@@ -274,8 +274,8 @@ impl InferenceService for Worker {
         })
     }
 
-    fn turn_ended(&self) -> Turn {
-        turn::end(system::now())
+    fn attendant(&self) -> Option<BoxFuture<'static, ()>> {
+        Some(Box::pin(turn::attend()))
     }
 }
 
