@@ -81,7 +81,7 @@ impl Seen {
 
 impl Worker {
     async fn start(manner: Manner) -> Self {
-        Self::start_with(manner, ClientConfig::default(), "x-inferring-frames: 1\r\n").await
+        Self::start_with(manner, ClientConfig::default(), "x-inferring-frames: 2\r\n").await
     }
 
     async fn start_with(manner: Manner, config: ClientConfig, says: &'static str) -> Self {
@@ -373,7 +373,7 @@ async fn large_requests_and_steps_of_sequences_take_a_connection_of_their_own() 
 #[tokio::test]
 async fn a_worker_that_does_not_tell_of_frames_is_sent_none() {
     let config = ClientConfig::default();
-    let worker = Worker::start_with(Manner::Answers, config, "x-inferring-frames: 2\r\n").await;
+    let worker = Worker::start_with(Manner::Answers, config, "x-inferring-frames: 3\r\n").await;
     for _ in 0..10 {
         worker.client.infer(request()).await.unwrap();
     }

@@ -31,16 +31,16 @@ pub use message::{Answer, Malformed, Request};
 pub use outbox::Outbox;
 
 /// What either side sends first. No request of HTTP begins so.
-pub const PREFACE: &[u8] = b"INFERRING-FRAMES/1\r\n\r\n";
+pub const PREFACE: &[u8] = b"INFERRING-FRAMES/2\r\n\r\n";
 
 /// The field of a worker's health that tells which version of frames it knows.
 pub const FIELD: HeaderName = HeaderName::from_static("x-inferring-frames");
 
 /// The version that is spoken here.
-pub const VERSION: &str = "1";
+pub const VERSION: &str = "2";
 
 /// Requests that may be under way on a connection at a time.
-pub const STREAMS_MAX: usize = 256;
+pub const STREAMS_MAX: usize = 4096;
 
 /// The last stream of a goaway that leaves out none.
 pub const ALL_STREAMS: u32 = u32::MAX;

@@ -320,5 +320,5 @@ async fn health_tells_that_frames_are_known() {
     stream.write_all(asked).await.unwrap();
     let mut answer = String::new();
     within_a_minute(stream.read_to_string(&mut answer)).await.unwrap();
-    assert!(answer.contains("\r\nx-inferring-frames: 1\r\n"), "{answer}");
+    assert!(answer.contains("\r\nx-inferring-frames: 2\r\n"), "{answer}");
 }
