@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, VARY};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response, response};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use inferring_protocol::rest::headers::JSON_LENGTH;
 use inferring_protocol::rest::{BodyError, Chunks, Coding, CodingError, collect, collect_segments};
@@ -23,7 +23,9 @@ pub(super) async fn receive(
     head: &Parts,
     body: &mut Incoming,
 ) -> Result<Bytes, ServiceError> {
-    let body = receive_within(config.body_timeout, config, head, body).await?;
+    let limit = config.body_timeout;
+    let body = receive_within(limit, config, head, body).await?;
+    let body = decompress_all(Deadline::after(Instant::now(), limit), config, head, body).await?;
     Ok(body.contiguous().clone())
 }
 
@@ -35,7 +37,8 @@ pub(super) async fn receive_by(
     body: &mut Incoming,
 ) -> Result<SegmentedBytes, ServiceError> {
     let left = deadline.remaining(Instant::now());
-    receive_within(left.min(config.body_timeout), config, head, body).await
+    let body = receive_within(left.min(config.body_timeout), config, head, body).await?;
+    decompress_all(deadline, config, head, body).await
 }
 
 async fn receive_within(
@@ -44,7 +47,7 @@ async fn receive_within(
     head: &Parts,
     body: &mut Incoming,
 ) -> Result<SegmentedBytes, ServiceError> {
-    let size_max = usize::try_from(config.body_size_max.as_u64()).unwrap_or(usize::MAX);
+    let size_max = size_max(config);
     let body = Paced::new(body, config.body_pace());
     // Most of it is raw tensors, which need not lie in one piece.
     let is_raw = head.headers.contains_key(JSON_LENGTH);
@@ -55,23 +58,41 @@ async fn receive_within(
         }
         collect(body, size_max).await.map(SegmentedBytes::from)
     };
-    let mut body = tokio::time::timeout(limit, collecting)
+    tokio::time::timeout(limit, collecting)
         .await
         .map_err(|_| too_slow(limit, config))?
-        .map_err(not_collected)?;
+        .map_err(not_collected)
+}
+
+async fn decompress_all(
+    deadline: Deadline,
+    config: &ServerConfig,
+    head: &Parts,
+    mut body: SegmentedBytes,
+) -> Result<SegmentedBytes, ServiceError> {
     let codings =
         Coding::of(&head.headers).map_err(|error| ServiceError::invalid(error.to_string()))?;
     if !body.is_empty() {
         for coding in codings.into_iter().rev() {
-            body = decompress(coding, body.contiguous().clone(), size_max).await?.into();
+            let compressed = body.contiguous().clone();
+            body = decompress(deadline, coding, compressed, size_max(config)).await?.into();
         }
     }
     Ok(body)
 }
 
+fn size_max(config: &ServerConfig) -> usize {
+    usize::try_from(config.body_size_max.as_u64()).unwrap_or(usize::MAX)
+}
+
 /// Decompresses a body. How much comes out is not known before: what turns out to be much is
 /// begun anew elsewhere.
-async fn decompress(coding: Coding, body: Bytes, limit: usize) -> Result<Bytes, ServiceError> {
+async fn decompress(
+    deadline: Deadline,
+    coding: Coding,
+    body: Bytes,
+    limit: usize,
+) -> Result<Bytes, ServiceError> {
     const QUICK_MAX: usize = 64 * 1024;
     if body.len() <= QUICK_MAX {
         match coding.decode(&body, limit.min(QUICK_MAX)) {
@@ -79,7 +100,7 @@ async fn decompress(coding: Coding, body: Bytes, limit: usize) -> Result<Bytes, 
             decoded => return decoded.map(Bytes::from).map_err(not_decoded),
         }
     }
-    let decoded = offload::run(true, move || coding.decode(&body, limit)).await;
+    let decoded = offload::run_by(deadline, true, move || coding.decode(&body, limit)).await?;
     decoded.map(Bytes::from).map_err(not_decoded)
 }
 
@@ -88,19 +109,41 @@ async fn decompress(coding: Coding, body: Bytes, limit: usize) -> Result<Bytes, 
 /// Not for errors, nor for what tells of models: the HTTP library of Triton's asyncio client says
 /// with every call that it takes compressed answers, and the client reads only inferences so.
 pub(super) async fn compress(asked: &HeaderMap, response: Response<Chunks>) -> Response<Chunks> {
+    let Some(coding) = worthwhile_coding(asked, &response) else { return response };
+    let (head, body) = response.into_parts();
+    let body = offload::run(is_long(&body), move || coding.encode(body)).await;
+    compressed(head, coding, body)
+}
+
+/// The same of an answer that is of no use after its deadline.
+///
+/// # Errors
+/// `DeadlineExceeded`: it was not done by then.
+pub(super) async fn compress_by(
+    deadline: Deadline,
+    asked: &HeaderMap,
+    response: Response<Chunks>,
+) -> Result<Response<Chunks>, ServiceError> {
+    let Some(coding) = worthwhile_coding(asked, &response) else { return Ok(response) };
+    let (head, body) = response.into_parts();
+    let body = offload::run_by(deadline, is_long(&body), move || coding.encode(body)).await?;
+    Ok(compressed(head, coding, body))
+}
+
+fn worthwhile_coding(asked: &HeaderMap, response: &Response<Chunks>) -> Option<Coding> {
     /// What fits one packet anyway.
     const SMALL: u64 = 1024;
+    let is_worth_it = response.body().length() > SMALL && response.status().is_success();
+    is_worth_it.then(|| Coding::preferred(asked)).flatten()
+}
+
+fn is_long(body: &Chunks) -> bool {
     /// What is compressed in less than a millisecond.
     const QUICK_MAX: u64 = 16 * 1024;
-    let length = response.body().length();
-    if length <= SMALL || !response.status().is_success() {
-        return response;
-    }
-    let Some(coding) = Coding::preferred(asked) else {
-        return response;
-    };
-    let (mut head, body) = response.into_parts();
-    let body = offload::run(length > QUICK_MAX, move || coding.encode(body)).await;
+    body.length() > QUICK_MAX
+}
+
+fn compressed(mut head: response::Parts, coding: Coding, body: Chunks) -> Response<Chunks> {
     head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
     head.headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
     Response::from_parts(head, body)

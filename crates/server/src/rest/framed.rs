@@ -32,7 +32,7 @@ pub(crate) async fn answer(node: &dyn Node, config: &ServerConfig, message: Byte
         let (response, form) = intake.ask_v2(node, asked, body.into()).await?;
         // What a gateway's workers expect concerns nobody else.
         let load = response.routed.is_none().then_some(response.served.load);
-        let message = write_v2(response, form).await?;
+        let message = write_v2(intake.written_by(), response, form).await?;
         let answer = Answer {
             status: StatusCode::OK,
             load,

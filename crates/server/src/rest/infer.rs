@@ -14,7 +14,7 @@ use inferring_types::{
     NamedTensor, RequestId, Reservation, SegmentedBytes, ServiceError, TensorName,
 };
 
-use super::body::receive_by;
+use super::body::{compress_by, receive_by};
 use super::{error_response, insert_request_id, offload, respond};
 use crate::Node;
 use crate::account::Curiosity;
@@ -35,9 +35,11 @@ pub(super) async fn plain(
         let decoded = {
             let model = model.clone();
             let is_long = body.len() > LONG_JSON;
-            offload::run(is_long, move || plain::decode_request(body.contiguous(), &model)).await?
+            let decode = move || plain::decode_request(body.contiguous(), &model);
+            offload::run_by(intake.deadline(), is_long, decode).await??
         };
         intake.identify(decoded.id);
+        intake.is_step = decoded.sequence.is_some();
         let request = InferRequest {
             priority: decoded.priority,
             sequence: decoded.sequence,
@@ -47,11 +49,12 @@ pub(super) async fn plain(
         let (id, account) = (response.id.clone(), intake.curiosity.account_of(&response));
         let is_long = bytes_as_json(&response, |_| false) > LONG_DATA;
         let encode = move || plain::encode_response(&response, decoded.allow_nan);
-        let body = Chunks::one(offload::run(is_long, encode).await?);
+        let body = offload::run_by(intake.written_by(), is_long, encode).await??;
+        let body = Chunks::one(body);
         let mut response = respond(StatusCode::OK, "application/json", body);
         insert_request_id(&mut response, &id);
         account.insert_into(response.headers_mut());
-        Ok(response)
+        compress_by(intake.written_by(), &head.headers, response).await
     };
     result.await.unwrap_or_else(|error| intake.refuse(&error))
 }
@@ -69,7 +72,7 @@ pub(super) async fn v2(
         let body = intake.receive(node, asked, head, body).await?;
         let (response, form) = intake.ask_v2(node, asked, body).await?;
         let (id, account) = (response.id.clone(), intake.curiosity.account_of(&response));
-        let message = write_v2(response, form).await?;
+        let message = write_v2(intake.written_by(), response, form).await?;
         let content_type = match message.json_length {
             Some(_) => "application/octet-stream",
             None => "application/json",
@@ -80,7 +83,7 @@ pub(super) async fn v2(
         }
         insert_request_id(&mut http, &id);
         account.insert_into(http.headers_mut());
-        Ok(http)
+        compress_by(intake.written_by(), &head.headers, http).await
     };
     let mut answer = result.await.unwrap_or_else(|error| intake.refuse(&error));
     if intake.curiosity.is_a_gateways() && !node.is_ready(None) {
@@ -96,6 +99,7 @@ const LONG_JSON: usize = 64 * 1024;
 const LONG_DATA: usize = 32 * 1024;
 
 async fn decode_v2(
+    deadline: Deadline,
     body: SegmentedBytes,
     json_length: Option<usize>,
     model: &ModelMetadata,
@@ -104,16 +108,17 @@ async fn decode_v2(
         return v2::decode_raw_request(&body, model);
     }
     let is_long = json_length.unwrap_or(body.len()) > LONG_JSON;
-    offload::run(is_long, move || v2::decode_request(body, json_length)).await
+    offload::run_by(deadline, is_long, move || v2::decode_request(body, json_length)).await?
 }
 
 /// Writes an answer as its request wants it.
 pub(super) async fn write_v2(
+    deadline: Deadline,
     response: InferResponse,
     form: OutputForm,
 ) -> Result<Message, ServiceError> {
     let is_long = bytes_as_json(&response, |output| form.is_binary(output)) > LONG_DATA;
-    offload::run(is_long, move || v2::encode_response(&response, &form)).await
+    offload::run_by(deadline, is_long, move || v2::encode_response(&response, &form)).await?
 }
 
 /// How many bytes of a response are to be turned into JSON.
@@ -130,6 +135,8 @@ pub(super) struct Intake<'a> {
     pub(super) id: Option<RequestId>,
     timeout: Option<Duration>,
     json_length: Option<usize>,
+    /// Whether it is one of a sequence.
+    is_step: bool,
     /// Kept until the request is handed over.
     reservation: Reservation,
 }
@@ -145,6 +152,7 @@ impl<'a> Intake<'a> {
             id: None,
             timeout: None,
             json_length: None,
+            is_step: false,
             reservation: Reservation::default(),
         }
     }
@@ -183,9 +191,10 @@ impl<'a> Intake<'a> {
         body: SegmentedBytes,
     ) -> Result<(InferResponse, OutputForm), ServiceError> {
         let model = node.model(asked)?;
-        let decoded = decode_v2(body, self.json_length, &model).await?;
+        let decoded = decode_v2(self.deadline(), body, self.json_length, &model).await?;
         self.identify(decoded.id);
         self.limit(decoded.timeout);
+        self.is_step = decoded.sequence.is_some();
         let request = InferRequest {
             priority: decoded.priority,
             sequence: decoded.sequence,
@@ -221,6 +230,13 @@ impl<'a> Intake<'a> {
         // The id in the body, where there is one, is not known.
         self.reservation = anticipated.inspect_err(|_| self.identify(None))?;
         Ok(())
+    }
+
+    /// Until when the answer is to be written.
+    pub(super) fn written_by(&self) -> Deadline {
+        /// What a step of a sequence has done is done, so its client has to hear of it.
+        const IN_THE_END: Duration = Duration::from_secs(3600);
+        if self.is_step { Deadline::after(Instant::now(), IN_THE_END) } else { self.deadline() }
     }
 
     /// By what is known so far.

@@ -91,13 +91,9 @@ async fn answer_to(
     }
     match route {
         Route::PlainInfer(asked) => {
-            let answer = infer::plain(node, config, asked.selector(), head, body).await;
-            body::compress(&head.headers, answer).await
+            infer::plain(node, config, asked.selector(), head, body).await
         }
-        Route::Infer(asked) => {
-            let answer = infer::v2(node, config, asked.selector(), head, body).await;
-            body::compress(&head.headers, answer).await
-        }
+        Route::Infer(asked) => infer::v2(node, config, asked.selector(), head, body).await,
         Route::Health => {
             let mut health = status::health(node).await;
             health.headers_mut().insert(frames::FIELD, HeaderValue::from_static(frames::VERSION));

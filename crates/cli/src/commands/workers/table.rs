@@ -74,7 +74,7 @@ fn state(worker: &WorkerDocument) -> String {
     }
     if !worker.reachable {
         let reason = worker.error.as_deref().unwrap_or("no health check yet");
-        parts.push(format!("unreachable: {reason}"));
+        parts.push(format!("not asked: {reason}"));
     }
     if worker.breaker != "CLOSED" {
         parts.push(format!("breaker {}", worker.breaker.to_lowercase().replace('_', "-")));
@@ -133,7 +133,7 @@ mod tests {
         WORKER    ADDRESS        WEIGHT  IN FLIGHT  REQUESTS  FAILURES  STATE
         worker_1  10.0.0.1:8001       1          0     12345         0  serving
         worker_2  10.0.0.2:8001     0.5         17     12345         0  draining
-        worker_3  10.0.0.3:8001       1          0     12345         5  unreachable: connection refused, breaker half-open
+        worker_3  10.0.0.3:8001       1          0     12345         5  not asked: connection refused, breaker half-open
         list 7 of `workers.toml`, fingerprint 0123456789abcdef
         the newest list is not in force: `workers.toml` cannot be read
         the gateway itself takes no requests now
