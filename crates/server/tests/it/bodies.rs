@@ -63,3 +63,35 @@ async fn raw_tensors_are_the_same_in_whatever_parts_they_come() {
         }
     }
 }
+
+/// What is answered to many numbers that are wanted as JSON, with these parameters.
+async fn status_of_many(running: &Running, parameters: &str) -> String {
+    const NUMBERS: usize = 200_000;
+    let json = format!(
+        r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[1,{NUMBERS}],"parameters":{{"binary_data_size":{}}}}}],"parameters":{{{parameters}}}}}"#,
+        4 * NUMBERS,
+    );
+    let head = format!(
+        "POST /v2/models/echo/infer HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+         inference-header-content-length: {}\r\ncontent-length: {}\r\n\r\n{json}",
+        json.len(),
+        json.len() + 4 * NUMBERS,
+    );
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&[1; 4 * NUMBERS]).await.unwrap();
+    let mut answer = String::new();
+    within_a_minute(stream.read_to_string(&mut answer)).await.unwrap();
+    answer.lines().next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn an_answer_is_not_written_beyond_its_deadline_unless_a_sequence_has_moved_on() {
+    let running = Running::start(ServerConfig::default());
+    let ok = "HTTP/1.1 200 OK";
+    assert_eq!(status_of_many(&running, "").await, ok);
+    let late = r#""timeout":1"#;
+    assert_eq!(status_of_many(&running, late).await, "HTTP/1.1 504 Gateway Timeout");
+    let step = format!(r#"{late},"sequence_id":7,"sequence_start":true"#);
+    assert_eq!(status_of_many(&running, &step).await, ok);
+}
