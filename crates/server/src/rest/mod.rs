@@ -90,9 +90,7 @@ async fn answer_to(
         return unknown_coding(&unknown);
     }
     match route {
-        Route::PlainInfer(asked) => {
-            infer::plain(node, config, asked.selector(), head, body).await
-        }
+        Route::PlainInfer(asked) => infer::plain(node, config, asked.selector(), head, body).await,
         Route::Infer(asked) => infer::v2(node, config, asked.selector(), head, body).await,
         Route::Health => {
             let mut health = status::health(node).await;
