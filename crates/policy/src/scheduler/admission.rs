@@ -100,9 +100,11 @@ pub struct Refused<J> {
 }
 
 /// A job that is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Admission {
     pub(super) probe: bool,
+    /// After how long it is reckoned to be answered; zero where nothing is known.
+    pub(super) expected: Seconds,
 }
 
 impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
@@ -184,7 +186,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
             return if remaining.is_zero() {
                 Err(Refusal::Hopeless { needed: Duration::ZERO, remaining })
             } else {
-                Ok(Admission { probe: false })
+                Ok(Admission { probe: false, expected: 0.0 })
             };
         };
         let rows = self.config.run_rows(work.rows);
@@ -199,7 +201,9 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
             let retry_after = over.max(alone);
             return Err(Refusal::Late { needed, remaining, retry_after });
         }
-        Ok(Admission { probe: alone > remaining })
+        let best = costs.best();
+        let expected = wait + run.max(best.rows as f64 / best.throughput);
+        Ok(Admission { probe: alone > remaining, expected })
     }
 
     /// Whether costs were measured recently, or are just being measured.

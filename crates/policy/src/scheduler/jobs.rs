@@ -34,6 +34,8 @@ pub(super) struct Waiting<J> {
     pub(super) due: Instant,
     /// After which an answer is of no use.
     pub(super) deadline: Instant,
+    /// From when on it has been overtaken for too long.
+    pub(super) patient_until: Instant,
     /// Whether it runs though it is reckoned to be too late, to find out whether that is so.
     pub(super) probe: bool,
 }

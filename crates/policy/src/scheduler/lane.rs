@@ -1,12 +1,12 @@
 //! Lanes: jobs that may share a run, by class of priority and by when they are due.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use super::jobs::{JobId, Jobs};
+use super::jobs::Jobs;
 use super::pace::Pace;
 use super::queue::Queue;
 use crate::cost::Class;
@@ -19,8 +19,6 @@ pub(super) struct Lane<K> {
     key: K,
     /// By class.
     pub(super) queues: SmallVec<[Queue; 2]>,
-    /// As the jobs came; those that have left since are still in it, but never first.
-    came: VecDeque<(JobId, Instant)>,
     pub(super) cost_class: Class,
     /// What can be sustained, and how many requests there had been when that was found.
     pub(super) pace: (Pace, u64),
@@ -37,19 +35,11 @@ impl<K> Lane<K> {
         self.queues.iter().all(Queue::is_empty)
     }
 
-    pub(super) fn came(&mut self, id: JobId, at: Instant) {
-        self.came.push_back((id, at));
-    }
-
     /// When the job came that has waited longest.
     pub(super) fn oldest<J>(&mut self, jobs: &Jobs<J>) -> Option<Instant> {
-        while let Some((id, at)) = self.came.front() {
-            if jobs.place(*id).is_some() {
-                return Some(*at);
-            }
-            self.came.pop_front();
-        }
-        None
+        let queues = self.queues.iter_mut().enumerate();
+        let oldest = queues.filter_map(|(class, queue)| queue.oldest(class, jobs));
+        oldest.map(|(_, at)| at).min()
     }
 }
 
@@ -91,14 +81,7 @@ impl<K: Eq + Hash + Clone> Lanes<K> {
             Some(&index) => index,
             None => {
                 let queues = (0..classes).map(|_| Queue::default()).collect();
-                self.add(Lane {
-                    key,
-                    queues,
-                    came: VecDeque::new(),
-                    cost_class,
-                    pace: (Pace::default(), 0),
-                    active: None,
-                })
+                self.add(Lane { key, queues, cost_class, pace: (Pace::default(), 0), active: None })
             }
         };
         self.latest = Some(index);
@@ -118,7 +101,6 @@ impl<K: Eq + Hash + Clone> Lanes<K> {
         if !lane.is_empty() {
             return;
         }
-        lane.came.clear();
         let Some(place) = lane.active.take() else { return };
         self.active.swap_remove(place);
         if let Some(&moved) = self.active.get(place) {

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Jobs that may share a run wait in one *lane*; within it, earliest deadline first, in classes of
-//! priority (`classes`). An instance that is idle asks for the [`next`](Scheduler::next) batch;
+//! priority (`classes`), and nobody is overtaken for ever (`overtaken`). An instance that is idle asks for the [`next`](Scheduler::next) batch;
 //! how large that is follows from what runs of this model were found to cost and from how much
 //! is there to do (`dispatch`), with nothing to set by hand. What cannot be done in time is
 //! refused when it comes (`admission`) or, when that shows later, dropped before it runs.
@@ -22,6 +22,7 @@ mod dispatch;
 mod jobs;
 mod lane;
 mod lateness;
+mod overtaken;
 mod pace;
 mod queue;
 mod runs;
@@ -43,6 +44,7 @@ pub use jobs::JobId;
 use jobs::{Jobs, Place};
 use lane::Lanes;
 use lateness::Fate;
+use overtaken::Overtaken;
 use pace::Pace;
 use queue::Entry;
 pub use runs::RunId;
@@ -140,6 +142,7 @@ pub struct Scheduler<K, J> {
     lanes: Lanes<K>,
     jobs: Jobs<J>,
     classes: Classes,
+    overtaken: Overtaken,
     runs: Runs,
     arrivals: Arrivals,
     waiting: Waiting,
@@ -162,6 +165,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
             lanes: Lanes::new(),
             jobs: Jobs::new(),
             classes: Classes::new(config.classes.get()),
+            overtaken: Overtaken::new(config.classes.get()),
             runs: Runs::default(),
             arrivals: Arrivals::new(),
             waiting: Waiting::default(),
@@ -199,10 +203,10 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
             enqueued: work.enqueued,
             due,
             deadline: work.deadline,
+            patient_until: overtaken::patient_until(work.enqueued, admission.expected),
             probe: admission.probe,
         });
-        self.lanes.get_mut(lane).came(id, work.enqueued);
-        self.enqueue(id.place());
+        self.comes(id);
         self.waiting.requests += 1;
         self.waiting.rows += work.rows;
         self.waiting.bytes += work.bytes;
@@ -215,20 +219,18 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         let mut next = Next { step: Step::Nothing, dropped: Vec::new(), late: Vec::new() };
         loop {
             self.drop_late(now, &mut next.late);
-            let (lane, class, rows, reason) = match self.choose(now) {
-                Choice::Run { lane, class, rows, reason, sacrifice } => {
-                    if let Some(due) = sacrifice {
-                        self.give_up(lane, class, due, &mut next.late);
-                    }
-                    (lane, class, rows, reason)
-                }
+            let chosen = match self.choose(now) {
+                Choice::Run(chosen) => chosen,
                 Choice::WaitUntil(moment) => {
                     next.step = Step::WaitUntil(moment);
                     return next;
                 }
                 Choice::Nothing => return next,
             };
-            let batch = self.take(lane, class, rows, reason, now, &mut wanted, &mut next);
+            if let Some(due) = chosen.sacrifice {
+                self.give_up(chosen.lane, chosen.class, due, &mut next.late);
+            }
+            let batch = self.take(&chosen, now, &mut wanted, &mut next);
             // All that were taken may have been unwanted; then another lane may have work.
             if let Some(batch) = batch {
                 next.step = Step::Run(batch);
@@ -259,10 +261,15 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         self.dequeue(place);
         let due_in = self.config.target;
         let waiting = self.jobs.get_mut(place);
+        let is_promoted = class < waiting.class;
         waiting.class = waiting.class.min(class);
         waiting.due = waiting.due.min(due(due_in, waiting.enqueued, deadline));
         waiting.deadline = waiting.deadline.max(deadline);
-        self.enqueue(place);
+        if is_promoted {
+            self.comes(id);
+        } else {
+            self.enqueue(place);
+        }
     }
 
     /// From now on every job is refused; those that wait are handed out without delay.
@@ -294,7 +301,8 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         self.costs.curves()
     }
 
-    /// Among the lanes with work of the class whose turn it is, the one that is due first.
+    /// Among the lanes with work of the class whose turn it is, the one that is due first; or the one
+    /// with the job that was overtaken longest, if it is its turn.
     fn choose(&mut self, now: Instant) -> Choice {
         let mut wait: Option<Instant> = None;
         let mut passed_over: Vec<(usize, usize)> = Vec::new();
@@ -311,13 +319,20 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
                 return wait.map_or(Choice::Nothing, Choice::WaitUntil);
             };
             let (due, lane) = heads(class).min().expect("the class has work");
-            match self.plan(lane, class, due, now) {
-                Plan::Run { rows, reason, sacrifice, .. } => {
-                    return Choice::Run { lane, class, rows, reason, sacrifice };
-                }
-                Plan::WaitUntil(moment) => {
-                    wait = Some(wait.map_or(moment, |earliest| earliest.min(moment)));
-                    passed_over.push((lane, class));
+            let overtaken = self.overtaken(class, now).map(|(due, lane)| (due, lane, true));
+            for (due, lane, is_for_overtaken) in overtaken.into_iter().chain([(due, lane, false)]) {
+                match self.plan(lane, class, due, now) {
+                    Plan::Run { rows, reason, sacrifice, .. } => {
+                        let batch =
+                            Chosen { lane, class, rows, reason, sacrifice, is_for_overtaken };
+                        return Choice::Run(batch);
+                    }
+                    Plan::WaitUntil(moment) => {
+                        wait = Some(wait.map_or(moment, |earliest| earliest.min(moment)));
+                        if !is_for_overtaken {
+                            passed_over.push((lane, class));
+                        }
+                    }
                 }
             }
         }
@@ -366,42 +381,40 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         }
     }
 
-    /// Takes up to `rows` rows of a lane, those of the class first, then of the others by urgency;
-    /// one job in any case. `None` if nobody wants any of them.
-    #[expect(clippy::too_many_arguments, reason = "half of next, which would not fit on a screen")]
+    /// Takes the jobs of a batch, those of its class first, then of the others by urgency; one in any
+    /// case. `None` if nobody wants any of them.
     fn take(
         &mut self,
-        lane: usize,
-        class: usize,
-        rows: usize,
-        reason: DispatchReason,
+        chosen: &Chosen,
         now: Instant,
         wanted: &mut impl FnMut(&mut J) -> bool,
         next: &mut Next<J>,
     ) -> Option<Batch<J>> {
+        let &Chosen { lane, class, rows, reason, is_for_overtaken, .. } = chosen;
         let others = (0..self.classes.count()).filter(|&other| other != class);
         let mut jobs = Vec::new();
         let mut taken = 0;
         'classes: for class in std::iter::once(class).chain(others) {
-            while let Some(head) = self.lanes.get(lane).queues[class].head().copied() {
-                if !jobs.is_empty() && taken + head.rows as usize > rows {
+            while let Some(place) = self.first(lane, class, is_for_overtaken, now) {
+                let job_rows = self.jobs.get(place).rows;
+                if !jobs.is_empty() && taken + job_rows > rows {
                     break 'classes;
                 }
-                if !wanted(&mut self.jobs.get_mut(head.place).job) {
-                    self.dequeue(head.place);
-                    next.dropped.push(self.remove(head.place));
+                if !wanted(&mut self.jobs.get_mut(place).job) {
+                    self.dequeue(place);
+                    next.dropped.push(self.remove(place));
                     continue;
                 }
-                match self.fate(head.place, now) {
+                match self.fate(place, now) {
                     Fate::InTime => {
-                        self.dequeue(head.place);
-                        jobs.push(self.remove(head.place));
-                        taken += head.rows as usize;
+                        self.dequeue(place);
+                        jobs.push(self.remove(place));
+                        taken += job_rows;
                     }
-                    Fate::Overdue => self.postpone(head.place),
+                    Fate::Overdue => self.postpone(place),
                     Fate::Late => {
-                        self.dequeue(head.place);
-                        next.late.push(self.remove(head.place));
+                        self.dequeue(place);
+                        next.late.push(self.remove(place));
                     }
                 }
             }
@@ -416,6 +429,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         let expected = self.costs.of(cost_class).map_or(0.0, |costs| costs.expected(run_rows));
         // Where nothing is known of costs, a row is as good as another.
         self.classes.charge(class, if expected > 0.0 { expected } else { run_rows as f64 });
+        self.overtaken.served(class, is_for_overtaken);
         let run = self.runs.start(cost_class, run_rows, expected, now);
         let more = !self.is_empty();
         Some(Batch { run, jobs, rows: taken, run_rows, reason, more })
@@ -423,6 +437,14 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
 
     fn due(&self, enqueued: Instant, deadline: Instant) -> Instant {
         due(self.config.target, enqueued, deadline)
+    }
+
+    /// A job is new in its class.
+    fn comes(&mut self, id: JobId) {
+        self.enqueue(id.place());
+        let waiting = self.jobs.get(id.place());
+        let queue = &mut self.lanes.get_mut(waiting.lane).queues[waiting.class];
+        queue.came(id, waiting.enqueued, waiting.class, &self.jobs);
     }
 
     fn enqueue(&mut self, place: Place) {
@@ -462,15 +484,23 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
 const PACE_KEPT: u64 = 64;
 
 enum Choice {
-    Run {
-        lane: usize,
-        class: usize,
-        rows: usize,
-        reason: DispatchReason,
-        sacrifice: Option<Instant>,
-    },
+    Run(Chosen),
     WaitUntil(Instant),
     Nothing,
+}
+
+/// A batch that is to leave.
+struct Chosen {
+    lane: usize,
+    /// Whose turn it is.
+    class: usize,
+    /// How large it is at most.
+    rows: usize,
+    reason: DispatchReason,
+    /// Jobs that are due before that are given up for it.
+    sacrifice: Option<Instant>,
+    /// Whether those go first who were overtaken for too long.
+    is_for_overtaken: bool,
 }
 
 /// When a job should be answered.

@@ -1,4 +1,4 @@
-//! Jobs of one lane and one class, earliest due first.
+//! Jobs of one lane and one class, earliest due first; and as they came.
 //!
 //! Most requests for a model carry the same time-out, so jobs nearly come in order: a new one is
 //! looked for a place from the end. Where they do not, a binary search and a move of a few bytes
@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::jobs::Place;
+use super::jobs::{JobId, Jobs, Place};
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
@@ -20,6 +20,8 @@ pub(super) struct Entry {
 pub(super) struct Queue {
     entries: VecDeque<Entry>,
     rows: usize,
+    /// As the jobs came; those that have left since are still in it.
+    came: VecDeque<(JobId, Instant)>,
 }
 
 impl Queue {
@@ -45,6 +47,30 @@ impl Queue {
             }
             _ => self.entries.push_back(entry),
         }
+    }
+
+    /// A job that came then is in this queue, which is that of its class.
+    pub(super) fn came<J>(&mut self, id: JobId, at: Instant, class: usize, jobs: &Jobs<J>) {
+        if self.came.len() > 2 * self.entries.len() + 64 {
+            self.came.retain(|&(id, _)| waits_in(class, id, jobs).is_some());
+        }
+        // Who changes its class came before others who are here.
+        let index = match self.came.back() {
+            Some(&(_, last)) if at < last => self.came.partition_point(|&(_, other)| other <= at),
+            _ => self.came.len(),
+        };
+        self.came.insert(index, (id, at));
+    }
+
+    /// The job that has waited longest, and since when. This is the queue of that class.
+    pub(super) fn oldest<J>(&mut self, class: usize, jobs: &Jobs<J>) -> Option<(Place, Instant)> {
+        while let Some(&(id, at)) = self.came.front() {
+            if let Some(place) = waits_in(class, id, jobs) {
+                return Some((place, at));
+            }
+            self.came.pop_front();
+        }
+        None
     }
 
     #[cfg(test)]
@@ -74,6 +100,10 @@ impl Queue {
         // that comes would be worth no more than this mean.
         self.rows * jobs / self.entries.len()
     }
+}
+
+fn waits_in<J>(class: usize, id: JobId, jobs: &Jobs<J>) -> Option<Place> {
+    jobs.place(id).filter(|&place| jobs.get(place).class == class)
 }
 
 #[cfg(test)]

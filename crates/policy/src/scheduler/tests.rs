@@ -1,4 +1,5 @@
 mod admission;
+mod overtaken;
 
 use std::time::{Duration, Instant};
 

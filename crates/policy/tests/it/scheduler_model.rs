@@ -268,16 +268,34 @@ impl Model {
         }
     }
 
-    /// Of jobs of one lane and class, those that are due first left first.
+    /// Of jobs of one lane and class, those that are due first left first; or before them those that
+    /// came first.
     fn check_order(&self, jobs: &[Job]) {
         for class in 0..self.config.classes.get() {
             let alike = |job: &&Job| job.class == class && !job.joined;
             let taken: Vec<&Job> = jobs.iter().filter(alike).collect();
-            assert!(taken.is_sorted_by_key(|job| job.deadline));
             let Some(last) = taken.last() else { continue };
-            let left = self.waiting.values().filter(alike);
-            let earlier = left.filter(|job| job.lane == last.lane && job.deadline < last.deadline);
-            assert_eq!(earlier.count(), 0, "overtaken in class {class}");
+            let left = self.waiting.values().filter(alike).filter(|job| job.lane == last.lane);
+            let left: Vec<&Job> = left.collect();
+            let by_deadline = |taken: &[&Job]| {
+                let last = taken.last().map(|last| last.deadline);
+                taken.is_sorted_by_key(|job| job.deadline)
+                    && left.iter().all(|job| last.is_none_or(|last| job.deadline >= last))
+            };
+            let by_arrival = |first: &[&Job], then: &[&Job]| {
+                let last = first.last().map(|last| last.enqueued);
+                first.is_sorted_by_key(|job| job.enqueued)
+                    && left
+                        .iter()
+                        .chain(then)
+                        .all(|job| last.is_none_or(|last| job.enqueued >= last))
+            };
+            if by_deadline(&taken) {
+                continue;
+            }
+            let is_split =
+                |at: usize| by_arrival(&taken[..at], &taken[at..]) && by_deadline(&taken[at..]);
+            assert!((1..=taken.len()).any(is_split), "{taken:?} before {left:?}");
         }
     }
 

@@ -50,7 +50,7 @@ pub(crate) struct InferArgs {
     /// How long each question to the server may take.
     #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "5s")]
     timeout: Duration,
-    /// How urgent the request is: 1 goes before all others [default: the model's].
+    /// How urgent the request is: 1 is the most urgent [default: the model's].
     #[arg(long, value_name = "LEVEL")]
     priority: Option<NonZeroU32>,
     /// The sequence that the request belongs to, for a model whose state the server keeps. The
