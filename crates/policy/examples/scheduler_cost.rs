@@ -62,6 +62,7 @@ fn measure(waiting: usize, rows_max: usize, timeouts: u32, lanes: usize) -> Dura
                 class: 0,
                 enqueued: now,
                 deadline: now + timeout,
+                is_part: false,
             };
             now += Duration::from_nanos(500);
             offered += 1;

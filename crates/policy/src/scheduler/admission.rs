@@ -143,6 +143,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
             class: job.class,
             enqueued: now,
             deadline: job.deadline,
+            is_part: false,
         };
         let costs = self.costs.of(Class::of(row_bytes)).filter(Costs::are_measured);
         Prospect {
@@ -167,18 +168,10 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         caution: Caution,
         now: Instant,
     ) -> Result<Admission, Refusal> {
-        let ahead = self.waiting.plus(before);
-        let Waiting { requests, bytes, .. } = ahead;
-        if self.closed {
-            return Err(Refusal::Closed);
-        }
-        // An empty queue takes any one job: there is no point in refusing now what would be
-        // refused for ever.
-        if requests > 0
-            && (requests >= self.config.requests_max
-                || bytes.saturating_add(work.bytes) > self.config.bytes_max)
-        {
-            return Err(Refusal::Full { requests, bytes, retry_after: self.backlog(now) });
+        if work.is_part {
+            self.is_open()?;
+        } else {
+            self.has_room(self.waiting.plus(before), work.bytes, now)?;
         }
         let remaining = work.deadline.saturating_duration_since(now);
         let class = Class::of(work.row_bytes);
@@ -206,6 +199,29 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         Ok(Admission { probe: alone > remaining, expected })
     }
 
+    /// Whether one more request has a place where those wait.
+    pub(super) fn has_room(
+        &self,
+        waiting: Waiting,
+        bytes: u64,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        self.is_open()?;
+        let Waiting { requests, bytes: waiting, .. } = waiting;
+        let fits = requests < self.config.requests_max
+            && waiting.saturating_add(bytes) <= self.config.bytes_max;
+        // An empty queue takes any one job: there is no point in refusing now what would be
+        // refused for ever.
+        if requests == 0 || fits {
+            return Ok(());
+        }
+        Err(Refusal::Full { requests, bytes: waiting, retry_after: self.backlog(now) })
+    }
+
+    fn is_open(&self) -> Result<(), Refusal> {
+        if self.closed { Err(Refusal::Closed) } else { Ok(()) }
+    }
+
     /// Whether costs were measured recently, or are just being measured.
     pub(super) fn trusts(&self, costs: Costs<'_>, now: Instant) -> bool {
         let known =
@@ -226,7 +242,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         let instances = self.config.instances.max(1);
         let idle = instances.saturating_sub(self.runs.count());
         let waiting = self.waiting.plus(before);
-        if idle > 0 && waiting.requests == 0 {
+        if idle > 0 && self.is_empty() && before.requests == 0 {
             return (0.0, alone);
         }
         let class = work.class.min(self.classes.count() - 1);
@@ -273,7 +289,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         let run = seconds(costs.expected(self.config.run_rows(1)));
         let instances = self.config.instances.max(1);
         let idle = instances.saturating_sub(self.runs.count());
-        if idle > 0 && self.waiting.requests == 0 {
+        if idle > 0 && self.is_empty() {
             return Outlook { free_at: now, run };
         }
         let busy = if idle > 0 { 0.0 } else { self.runs.soonest(now) };
@@ -286,6 +302,14 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         }
         let all = time * self.waiting.rows as f64 / asked.max(1) as f64;
         Outlook { free_at: later(now, seconds(busy + all / instances as f64)), run }
+    }
+
+    /// How long a run takes, by all that is known; a century where that is nothing.
+    #[must_use]
+    pub fn expected(&self, row_bytes: u64, rows: usize) -> Duration {
+        let costs = self.costs.of(Class::of(row_bytes));
+        let expected = |costs: Costs<'_>| costs.expected(self.config.run_rows(rows));
+        seconds(costs.map_or(Seconds::INFINITY, expected))
     }
 
     /// How long the jobs that wait, and those that run, will take.

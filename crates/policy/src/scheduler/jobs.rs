@@ -38,6 +38,8 @@ pub(super) struct Waiting<J> {
     pub(super) patient_until: Instant,
     /// Whether it runs though it is reckoned to be too late, to find out whether that is so.
     pub(super) probe: bool,
+    /// Whether its request has the place.
+    pub(super) is_part: bool,
 }
 
 #[derive(Debug)]
@@ -49,6 +51,10 @@ pub(super) struct Jobs<J> {
 impl<J> Jobs<J> {
     pub(super) fn new() -> Self {
         Self { places: Vec::new(), free: Vec::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.free.len() == self.places.len()
     }
 
     pub(super) fn insert(&mut self, waiting: Waiting<J>) -> JobId {

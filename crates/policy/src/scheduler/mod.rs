@@ -72,13 +72,16 @@ pub struct Work<K> {
     pub enqueued: Instant,
     /// After which nobody waits for the answer.
     pub deadline: Instant,
+    /// Whether it is part of a request that has [entered](Scheduler::enter): it takes no place of its
+    /// own, and is not refused for want of room.
+    pub is_part: bool,
 }
 
 impl<K> Work<K> {
     /// The same in the lane that is known so.
     fn in_lane(&self, lane: Option<usize>) -> Work<Option<usize>> {
-        let Self { rows, row_bytes, bytes, class, enqueued, deadline, .. } = *self;
-        Work { lane, rows, row_bytes, bytes, class, enqueued, deadline }
+        let Self { rows, row_bytes, bytes, class, enqueued, deadline, is_part, .. } = *self;
+        Work { lane, rows, row_bytes, bytes, class, enqueued, deadline, is_part }
     }
 }
 
@@ -178,6 +181,23 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         }
     }
 
+    /// A request comes whose parts will be [offered](Self::offer) as jobs, a few at a time. It has one
+    /// place, however many there are, until it [leaves](Self::leave). `bytes` are those of its first
+    /// parts.
+    ///
+    /// # Errors
+    /// There is no room for it; see [`Refusal`].
+    pub fn enter(&mut self, bytes: u64, now: Instant) -> Result<(), Refusal> {
+        self.has_room(self.waiting, bytes, now)?;
+        self.waiting.requests += 1;
+        Ok(())
+    }
+
+    /// No more parts come of a request that has entered.
+    pub fn leave(&mut self) {
+        self.waiting.requests -= 1;
+    }
+
     /// A job comes.
     ///
     /// # Errors
@@ -205,9 +225,10 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
             deadline: work.deadline,
             patient_until: overtaken::patient_until(work.enqueued, admission.expected),
             probe: admission.probe,
+            is_part: work.is_part,
         });
         self.comes(id);
-        self.waiting.requests += 1;
+        self.waiting.requests += usize::from(!work.is_part);
         self.waiting.rows += work.rows;
         self.waiting.bytes += work.bytes;
         Ok(id)
@@ -286,7 +307,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
     /// Whether no job waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.waiting.requests == 0
+        self.jobs.is_empty()
     }
 
     /// What waits.
@@ -473,7 +494,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
     /// A job that is in no queue any more leaves.
     fn remove(&mut self, place: Place) -> J {
         let waiting = self.jobs.remove(place);
-        self.waiting.requests -= 1;
+        self.waiting.requests -= usize::from(!waiting.is_part);
         self.waiting.rows -= waiting.rows;
         self.waiting.bytes -= waiting.bytes;
         waiting.job

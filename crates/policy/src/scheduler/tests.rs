@@ -40,6 +40,7 @@ impl Fixture {
             class: 0,
             enqueued: self.now,
             deadline: self.now + timeout,
+            is_part: false,
         }
     }
 

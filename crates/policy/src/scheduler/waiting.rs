@@ -3,7 +3,7 @@
 /// What waits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// Jobs.
+    /// Requests: jobs, and those that are offered in parts.
     pub requests: usize,
     /// Their rows.
     pub rows: usize,

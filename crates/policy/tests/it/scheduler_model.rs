@@ -23,7 +23,12 @@ enum Event {
         rows: usize,
         class: usize,
         timeout: u32,
+        /// Of a request that has entered, if one has.
+        is_part: bool,
     },
+    /// A request comes that has parts.
+    Enter(u64),
+    Leave,
     /// Nobody wants that job any more.
     Abandon(Index),
     Expedite {
@@ -41,10 +46,19 @@ enum Event {
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    let offer = (0..3_u8, 0..6_usize, 0..4_usize, 1..200_u32)
-        .prop_map(|(lane, rows, class, timeout)| Event::Offer { lane, rows, class, timeout });
+    let offer = (0..3_u8, 0..6_usize, 0..4_usize, 1..200_u32, any::<bool>()).prop_map(
+        |(lane, rows, class, timeout, is_part)| Event::Offer {
+            lane,
+            rows,
+            class,
+            timeout,
+            is_part,
+        },
+    );
     let event = prop_oneof![
         8 => offer,
+        1 => (0..20_u64).prop_map(Event::Enter),
+        1 => Just(Event::Leave),
         1 => any::<Index>().prop_map(Event::Abandon),
         1 => (any::<Index>(), 0..4_usize, 1..200_u32)
             .prop_map(|(job, class, timeout)| Event::Expedite { job, class, timeout }),
@@ -98,6 +112,7 @@ struct Job {
     enqueued: Instant,
     deadline: Instant,
     wanted: bool,
+    is_part: bool,
     /// Joined by others, so that its place in the queue has changed.
     joined: bool,
 }
@@ -107,6 +122,8 @@ struct Model {
     scheduler: Scheduler<u8, usize>,
     now: Instant,
     offered: usize,
+    /// Requests that have parts.
+    entered: usize,
     /// Jobs that wait, by number.
     waiting: BTreeMap<usize, Job>,
     running: Vec<(RunId, Instant)>,
@@ -121,6 +138,7 @@ impl Model {
             config,
             now: start(),
             offered: 0,
+            entered: 0,
             waiting: BTreeMap::new(),
             running: Vec::new(),
             learnt: false,
@@ -134,7 +152,16 @@ impl Model {
 
     fn play(&mut self, event: &Event) {
         match *event {
-            Event::Offer { lane, rows, class, timeout } => self.offer(lane, rows, class, timeout),
+            Event::Offer { lane, rows, class, timeout, is_part } => {
+                self.offer(lane, rows, class, timeout, is_part && self.entered > 0);
+            }
+            Event::Enter(bytes) => self.enter(bytes),
+            Event::Leave => {
+                if self.entered > 0 {
+                    self.entered -= 1;
+                    self.scheduler.leave();
+                }
+            }
             Event::Advance(passed) => self.now += passed * MILLISECOND,
             Event::Next => {
                 self.next();
@@ -169,29 +196,48 @@ impl Model {
         (!numbers.is_empty()).then(|| numbers[index.index(numbers.len())])
     }
 
-    fn offer(&mut self, lane: u8, rows: usize, class: usize, timeout: u32) {
+    fn has_room(&self, bytes: u64) -> bool {
+        let Waiting { requests, bytes: waiting, .. } = self.scheduler.waiting();
+        requests == 0
+            || (requests < self.config.requests_max && waiting + bytes <= self.config.bytes_max)
+    }
+
+    fn enter(&mut self, bytes: u64) {
+        let has_room = self.has_room(bytes);
+        let entered = self.scheduler.enter(bytes, self.now);
+        assert_eq!(entered.is_ok(), has_room && !self.scheduler.is_closed(), "{entered:?}");
+        self.entered += usize::from(entered.is_ok());
+    }
+
+    fn offer(&mut self, lane: u8, rows: usize, class: usize, timeout: u32, is_part: bool) {
         let deadline = self.now + timeout * MILLISECOND;
         let bytes = rows as u64;
-        let work = Work { lane, rows, row_bytes: 1, bytes, class, enqueued: self.now, deadline };
+        let work =
+            Work { lane, rows, row_bytes: 1, bytes, class, enqueued: self.now, deadline, is_part };
         let number = self.offered;
         self.offered += 1;
-        let before = self.scheduler.waiting();
+        let has_room = self.has_room(bytes);
         match self.scheduler.offer(work, number, self.now) {
             Ok(id) => {
-                assert!(before.requests == 0 || before.requests < self.config.requests_max);
-                assert!(before.requests == 0 || before.bytes + bytes <= self.config.bytes_max);
+                assert!(is_part || has_room);
                 let (enqueued, class) = (self.now, class.min(self.config.classes.get() - 1));
-                let job =
-                    Job { id, lane, rows, class, enqueued, deadline, wanted: true, joined: false };
+                let job = Job {
+                    id,
+                    lane,
+                    rows,
+                    class,
+                    enqueued,
+                    deadline,
+                    wanted: true,
+                    is_part,
+                    joined: false,
+                };
                 self.waiting.insert(number, job);
             }
             Err(refused) => {
                 assert_eq!(refused.job, number, "the job is given back");
                 match refused.refusal {
-                    Refusal::Full { requests, bytes: waiting, .. } => assert!(
-                        requests >= self.config.requests_max
-                            || waiting + bytes > self.config.bytes_max
-                    ),
+                    Refusal::Full { .. } => assert!(!is_part && !has_room),
                     Refusal::Late { needed, remaining, .. }
                     | Refusal::Hopeless { needed, remaining } => {
                         assert!(self.learnt, "nothing is known of costs");
@@ -302,7 +348,8 @@ impl Model {
     fn check_totals(&self) {
         let jobs = || self.waiting.values();
         let rows = jobs().map(|job| job.rows).sum();
-        let expected = Waiting { requests: jobs().count(), rows, bytes: rows as u64 };
+        let requests = self.entered + jobs().filter(|job| !job.is_part).count();
+        let expected = Waiting { requests, rows, bytes: rows as u64 };
         assert_eq!(self.scheduler.waiting(), expected);
         assert_eq!(self.scheduler.is_empty(), self.waiting.is_empty());
     }
@@ -372,11 +419,11 @@ proptest! {
         for _ in 0..batches {
             while model.waiting.len() < 8 * classes {
                 let class = random.usize(..classes);
-                model.offer(0, 1, class, 100_000_000);
+                model.offer(0, 1, class, 100_000_000, false);
             }
             for class in 0..classes {
                 if !model.waiting.values().any(|job| job.class == class) {
-                    model.offer(0, 1, class, 100_000_000);
+                    model.offer(0, 1, class, 100_000_000, false);
                 }
             }
             let before: Vec<usize> = model.waiting.keys().copied().collect();

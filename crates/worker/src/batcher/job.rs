@@ -51,6 +51,7 @@ impl Job {
             class: self.order.class,
             enqueued: self.order.accepted,
             deadline: self.order.deadline.at(),
+            is_part: self.order.is_part,
         }
     }
 

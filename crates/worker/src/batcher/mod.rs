@@ -10,6 +10,7 @@ mod arriving;
 mod batch;
 mod expectation;
 mod job;
+mod parts;
 mod refusal;
 mod sleepers;
 
@@ -29,6 +30,7 @@ pub(crate) use arriving::Place;
 pub(crate) use batch::Batch;
 use expectation::Expectation;
 use job::Job;
+pub(crate) use parts::InParts;
 use sleepers::Sleepers;
 
 use crate::assembly::{Assembly, LaneKey};
@@ -45,6 +47,8 @@ pub(crate) struct Order {
     pub(crate) deadline: Deadline,
     /// Its priority class; 0 is the most urgent.
     pub(crate) class: usize,
+    /// Whether it is part of a request that has [entered](Batcher::enter).
+    pub(crate) is_part: bool,
 }
 
 /// Where jobs for one model wait for its instances.

@@ -47,7 +47,11 @@ impl Fixture {
         let deadline = Deadline::after(accepted, timeout);
         let (ticket, leader) = self.cache.lead_alone(Urgency { class, deadline });
         let inputs = vec![tensor(shape)];
-        let job = self.batcher.submit(inputs, Order { accepted, deadline, class }, leader);
+        let job = self.batcher.submit(
+            inputs,
+            Order { accepted, deadline, class, is_part: false },
+            leader,
+        );
         (ticket, job)
     }
 
@@ -388,7 +392,7 @@ fn a_job_for_which_somebody_in_a_hurry_waits_too_goes_first() {
     let (_second, job) = fixture.submit_in_class(0, [2, 3], 3 * LONG);
     let accepted = Instant::now();
     let deadline = Deadline::after(accepted, LONG);
-    fixture.batcher.expedite(job.unwrap(), Order { accepted, deadline, class: 0 });
+    fixture.batcher.expedite(job.unwrap(), Order { accepted, deadline, class: 0, is_part: false });
     assert_eq!(fixture.next().rows(), 2);
 }
 
@@ -426,7 +430,7 @@ async fn a_job_that_is_late_for_the_first_is_in_time_for_who_joined() {
     };
     let Lookup::Lead(_first, leader) = look_up(soon) else { panic!("it is new") };
     let Lookup::Join(_second, _) = look_up(later) else { panic!("it is led") };
-    let order = Order { accepted, deadline: soon, class: 0 };
+    let order = Order { accepted, deadline: soon, class: 0, is_part: false };
     fixture.batcher.submit(vec![tensor([1, 3])], order, leader).unwrap();
     wait_until_passed(soon);
     assert_eq!(fixture.next().jobs(), 1);

@@ -13,7 +13,7 @@ use inferring_types::{Blame, CacheOutcome, ErrorKind, NamedTensor, ServiceError,
 
 use super::parts::Parts;
 use super::reply::{Piece, Reply, Took, assemble};
-use crate::batcher::Order;
+use crate::batcher::{InParts, Order};
 use crate::cache::{
     Awaited, Company, Found, Jobs, Landed, Leader, Led, Lookup, OutputAxes, ResultCache, Row,
     Source, Ticket, Urgency,
@@ -35,8 +35,7 @@ impl Inquiry<'_> {
     /// things counted, and these then a millisecond.
     const LOOKED_UP_MAX: usize = 1024;
 
-    /// The most computations of one request that wait at the same time. More would fill the
-    /// queue for others, and instances are busy with far fewer.
+    /// The most computations of one request that wait at the same time.
     const JOBS_MAX: usize = 256;
 
     /// The answer to `inputs`, which are in the model's declared order.
@@ -103,7 +102,7 @@ impl Inquiry<'_> {
         leader: Leader,
     ) -> Result<Reply, ServiceError> {
         let inputs = inputs.into_iter().map(|input| input.tensor).collect();
-        self.submit(inputs, &ticket, leader);
+        self.submit(inputs, self.order, &ticket, leader);
         let answer = self.in_time(ticket.wait()).await?;
         let outputs = answer.outputs.clone();
         Ok(Reply { outputs, cache: CacheOutcome::Computed, took: Took::of(&answer) })
@@ -129,13 +128,12 @@ impl Inquiry<'_> {
         axes: Arc<OutputAxes>,
     ) -> Result<Reply, ServiceError> {
         let mut gathering = Gathering::default();
-        let wave = self.parts_at_once(parts);
         let mut next = 0;
         while next < parts.len() {
             if next > 0 {
                 tokio::task::yield_now().await;
             }
-            let end = (next + wave).min(parts.len());
+            let end = (next + self.parts_at_once(parts)).min(parts.len());
             self.gather(parts, &axes, next..end, &mut gathering).await?;
             next = end;
         }
@@ -155,12 +153,17 @@ impl Inquiry<'_> {
 
     /// How many parts are looked up and computed at once.
     fn parts_at_once(&self, parts: &Parts<'_>) -> usize {
-        let queue = &self.executor.serving.queue;
-        let rows_max = self.executor.batcher.rows_max();
+        let batcher = &self.executor.batcher;
+        let (rows_max, row_bytes) = (batcher.rows_max(), parts.row_bytes().max(1));
+        // All rows that are looked up by themselves are, so that equal ones meet.
+        let jobs = match parts.rows_of_part(0).len() {
+            1 => Self::JOBS_MAX,
+            _ => batcher.parts_at_once(row_bytes as u64).min(Self::JOBS_MAX),
+        };
         // A request alone does not fill the queue.
-        let jobs = (queue.queue_requests_max / 4).clamp(1, Self::JOBS_MAX);
-        let bytes = usize::try_from(queue.queue_bytes_max.as_u64() / 4).unwrap_or(usize::MAX);
-        let rows = (bytes / parts.row_bytes().max(1)).clamp(rows_max, rows_max * jobs);
+        let bytes = self.executor.serving.queue.queue_bytes_max.as_u64() / 4;
+        let rows = usize::try_from(bytes).unwrap_or(usize::MAX) / row_bytes;
+        let rows = rows.clamp(rows_max, rows_max * jobs);
         (rows / parts.rows_of_part(0).len()).min(Self::LOOKED_UP_MAX)
     }
 
@@ -185,7 +188,8 @@ impl Inquiry<'_> {
                 match led {
                     Some(Led { leader, parts: led }) => {
                         let led: Vec<_> = led.into_iter().map(|at| asked[at]).collect();
-                        if !self.submit(parts.inputs_of(&led), &ticket, leader) {
+                        let order = gathering.order(self, parts, asked.len())?;
+                        if !self.submit(parts.inputs_of(&led), order, &ticket, leader) {
                             // It was refused, and whoever waits has been told so.
                             return Err(ticket.wait().await.err().unwrap_or_else(given_up));
                         }
@@ -254,20 +258,20 @@ impl Inquiry<'_> {
             return Err(not_kept_apart());
         }
         let (ticket, leader) = self.cache.lead_alone(self.urgency());
-        self.submit(parts.all_inputs(), &ticket, leader);
+        self.submit(parts.all_inputs(), self.order, &ticket, leader);
         let answer = ticket.wait().await?;
         let outputs = answer.outputs.clone();
         Ok(Reply { outputs, cache: CacheOutcome::Computed, took: Took::of(&answer) })
     }
 
     /// Hands a computation to the model's instances; `false` where it was refused.
-    fn submit(&self, inputs: Vec<Tensor>, ticket: &Ticket, leader: Leader) -> bool {
+    fn submit(&self, inputs: Vec<Tensor>, order: Order, ticket: &Ticket, leader: Leader) -> bool {
         let batcher = &self.executor.batcher;
-        let Some(job) = batcher.submit(inputs, self.order, leader) else {
+        let Some(job) = batcher.submit(inputs, order, leader) else {
             return false;
         };
         if let Some(Urgency { class, deadline }) = ticket.queued(job, self.urgency()) {
-            batcher.expedite(job, Order { class, deadline, ..self.order });
+            batcher.expedite(job, Order { class, deadline, ..order });
         }
         true
     }
@@ -301,15 +305,35 @@ struct Gathering {
     pieces: Vec<Piece>,
     cache: CacheOutcome,
     took: Took,
+    /// Its place in the queue, from its first computation on, if it may need several.
+    place: Option<InParts>,
 }
 
 impl Default for Gathering {
     fn default() -> Self {
-        Self { pieces: Vec::new(), cache: CacheOutcome::Hit, took: Took::default() }
+        Self { pieces: Vec::new(), cache: CacheOutcome::Hit, took: Took::default(), place: None }
     }
 }
 
 impl Gathering {
+    /// How a computation is ordered of a request some parts of which are computed at once.
+    fn order(
+        &mut self,
+        inquiry: &Inquiry<'_>,
+        parts: &Parts<'_>,
+        at_once: usize,
+    ) -> Result<Order, ServiceError> {
+        let batcher = &inquiry.executor.batcher;
+        if parts.rows() <= batcher.rows_max() {
+            return Ok(inquiry.order);
+        }
+        if self.place.is_none() {
+            let rows = at_once * parts.rows_of_part(0).len();
+            self.place = Some(batcher.enter((rows * parts.row_bytes()) as u64)?);
+        }
+        Ok(Order { is_part: true, ..inquiry.order })
+    }
+
     fn add(&mut self, landed: &Landed, is_led: bool) {
         self.took = self.took.or_slower(Took::of(&landed.answer));
         self.cache = match (self.cache, is_led) {

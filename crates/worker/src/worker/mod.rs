@@ -175,6 +175,7 @@ impl Worker {
                 accepted,
                 deadline: request.deadline,
                 class: executor.serving.priorities().class(request.priority),
+                is_part: false,
             },
             // A step of a sequence is answered in the light of those before: that is nobody else's.
             alone: turn.is_some() || executor.tenant.sharing() == Sharing::Nothing,

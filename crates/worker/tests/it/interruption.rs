@@ -171,8 +171,7 @@ async fn closing_waits_for_no_instance_that_hangs() {
     let fixture = Fixture::with(&FakeBackend::new(), &limited());
     fixture.engine.hang_next(1);
     fixture.ask(row(1.0)).await.unwrap_err();
-    let hanging = fixture.begin(row(2.0));
-    assert_eq!(values(&within_patience(hanging).await), row_answer(2.0));
+    assert_eq!(values(&fixture.ask(row(2.0)).await), row_answer(2.0));
     fixture.engine.hang_next(1);
     let hanging = fixture.begin(row(3.0));
     assert!(fixture.engine.wait_until_running(2, PATIENCE));

@@ -5,8 +5,8 @@ use inferring_types::{CacheOutcome, DataType, ErrorKind, InferenceService as _, 
 use inferring_worker::{BatchingMode, CacheConfig, QueueConfig, WorkerConfig};
 
 use crate::fixture::{
-    Fixture, FunctionBackend, any_width, expected, queueing, request, row, row_answer, shape,
-    start, tensor, values, within_patience,
+    Fixture, FunctionBackend, any_width, expected, queueing, request, row, shape, start, tensor,
+    values, within_patience,
 };
 
 fn size_max(size_max: usize) -> QueueConfig {
@@ -69,23 +69,47 @@ async fn a_short_queue_takes_a_large_request_bit_by_bit() {
     }
 }
 
+/// However many runs it takes; and its later parts are let in though the queue is full by then.
 #[tokio::test]
-async fn a_part_that_is_refused_refuses_the_request_and_the_others_do_not_run() {
-    let queue = QueueConfig { queue_requests_max: 8, ..size_max(4) };
+async fn a_request_has_one_place_in_the_queue() {
+    let queue = QueueConfig { queue_requests_max: 2, ..size_max(4) };
+    for rows in [9, 2000] {
+        let fixture = Fixture::with(&any_width(), &queueing(queue.clone()));
+        let busy = fixture.occupy();
+        let numbers = [0, 1, 2].map(|n| (0..2 * rows).map(|i| (i + n * 2 * rows) as f32).collect());
+        let [first, second, third]: [Vec<f32>; 3] = numbers;
+        let ask = |numbers: &[f32]| request([rows as u64, 2], numbers);
+        let answers = [&first, &second].map(|numbers| fixture.begin(ask(numbers)));
+        assert_eq!(fixture.status().await.batches.queued, 2);
+        for refused in [ask(&third), row(1.0)] {
+            let error = fixture.ask(refused).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Overloaded);
+            assert!(error.to_string().contains("full: 2 requests"), "{error}");
+        }
+        fixture.engine.release();
+        busy.await.unwrap();
+        for (numbers, answer) in [first, second].iter().zip(answers) {
+            assert_eq!(values(&within_patience(answer).await), expected(2, numbers));
+        }
+        assert_eq!(values(&fixture.ask(ask(&third)).await), expected(2, &third));
+        let status = fixture.status().await;
+        assert_eq!((status.batches.queued, status.batches.refused), (0, 2));
+    }
+}
+
+/// A client that leaves takes its request's parts along, and their place.
+#[tokio::test]
+async fn parts_of_a_request_that_nobody_waits_for_do_not_run() {
+    let queue = QueueConfig { queue_requests_max: 1, ..size_max(4) };
     let fixture = Fixture::with(&FakeBackend::new(), &queueing(queue));
     let busy = fixture.occupy();
-    let others: Vec<_> = (0..7u8).map(|n| fixture.begin(row(f32::from(n)))).collect();
-    // One of its parts fits.
     let numbers: Vec<f32> = (100..132u8).map(f32::from).collect();
-    let error = fixture.ask(request([8, 4], &numbers)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Overloaded);
+    drop(fixture.begin(request([8, 4], &numbers)));
+    let other = fixture.begin(request([8, 4], &numbers));
     fixture.engine.release();
     busy.await.unwrap();
-    for (n, other) in (0..7u8).zip(others) {
-        assert_eq!(values(&within_patience(other).await), row_answer(f32::from(n)));
-    }
-    assert_eq!(values(&fixture.ask(request([8, 4], &numbers)).await), expected(4, &numbers));
-    assert_eq!(fixture.rows_of_runs().iter().sum::<u64>(), 1 + 7 + 8);
+    assert_eq!(values(&within_patience(other).await), expected(4, &numbers));
+    assert_eq!(fixture.rows_of_runs().iter().sum::<u64>(), 1 + 8);
 }
 
 /// As many rows as no memory holds, all of them empty: there is nothing to take apart.

@@ -60,6 +60,7 @@ impl Policy for Ours {
             class: 0,
             enqueued: now,
             deadline: self.at(deadline),
+            is_part: false,
         };
         if self.scheduler.offer(work, request, now).is_err() {
             self.refused += 1;

@@ -26,6 +26,29 @@ fn nobody_is_turned_away_for_costs_that_are_only_supposed() {
 }
 
 #[test]
+fn a_request_in_parts_has_one_place_and_its_parts_are_not_refused_for_room() {
+    let config = SchedulerConfig { requests_max: 2, bytes_max: 10, ..SchedulerConfig::default() };
+    let mut fixture = Fixture::new(config);
+    fixture.scheduler.enter(4, fixture.now).unwrap();
+    for _ in 0..5 {
+        fixture.offer(Work { is_part: true, ..fixture.work(LONG) }).unwrap();
+    }
+    assert_eq!(fixture.scheduler.waiting(), Waiting { requests: 1, rows: 5, bytes: 20 });
+    let full =
+        |requests, bytes| Err(Refusal::Full { requests, bytes, retry_after: Duration::ZERO });
+    assert_eq!(fixture.scheduler.enter(4, fixture.now), full(1, 20), "by its bytes");
+    assert_eq!(fixture.batch().jobs.len(), 5);
+    // It is there until it leaves, whether any part waits or not.
+    assert!(fixture.scheduler.is_empty());
+    fixture.scheduler.enter(4, fixture.now).unwrap();
+    assert_eq!(fixture.offer(fixture.work(LONG)).map(|_| ()), full(2, 0));
+    fixture.scheduler.leave();
+    fixture.offer(fixture.work(LONG)).unwrap();
+    fixture.scheduler.close();
+    assert_eq!(fixture.scheduler.enter(4, fixture.now), Err(Refusal::Closed));
+}
+
+#[test]
 fn a_full_queue_refuses_and_an_empty_one_takes_any_job() {
     let config = SchedulerConfig { requests_max: 2, bytes_max: 10, ..SchedulerConfig::default() };
     let mut fixture = Fixture::new(config);
