@@ -133,6 +133,7 @@ impl QueueConfig {
             requests_max: self.queue_requests_max,
             bytes_max: self.queue_bytes_max.as_u64(),
             instances,
+            run_limit: None,
         }
     }
 }

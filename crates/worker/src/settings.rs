@@ -128,7 +128,8 @@ impl Serving {
 
     /// How its jobs become batches, with so many runs beside each other.
     pub(crate) fn scheduler(&self, joins_rows: bool, instances: usize) -> SchedulerConfig {
-        let any_number = self.queue.scheduler(instances);
+        let any_number =
+            SchedulerConfig { run_limit: self.run_limit, ..self.queue.scheduler(instances) };
         if !joins_rows {
             return SchedulerConfig { rows_max: 1, rows_enough: 1, ..any_number };
         }
@@ -400,7 +401,7 @@ mod tests {
     #[test]
     fn the_scheduler_is_set_up_by_the_settings_in_force() {
         let serving = serving(
-            "[batching]\nsize_max = 16\npreferred_sizes = [8, 4]\nallowed_sizes = [1, 4, 8]\n\
+            "run_limit = \"2s\"\n[batching]\nsize_max = 16\npreferred_sizes = [8, 4]\nallowed_sizes = [1, 4, 8]\n\
              delay_max = \"3ms\"\ndispatch_when_idle = false\npriority_levels = 5\n\
              target_latency = \"50ms\"\nqueue_requests_max = 7\nqueue_bytes_max = \"1KiB\"",
         );
@@ -415,6 +416,7 @@ mod tests {
             requests_max: 7,
             bytes_max: 1024,
             instances: 2,
+            run_limit: Some(Duration::from_secs(2)),
         };
         assert_eq!(serving.scheduler(true, 2), joined);
         let alone = SchedulerConfig { rows_max: 1, rows_enough: 1, allowed: Vec::new(), ..joined };

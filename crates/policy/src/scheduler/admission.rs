@@ -304,6 +304,14 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         Outlook { free_at: later(now, seconds(busy + all / instances as f64)), run }
     }
 
+    /// The most rows of a run, as things are.
+    #[must_use]
+    pub fn rows_max(&self, row_bytes: u64) -> usize {
+        let rows_max = self.config.rows_max();
+        let costs = self.costs.of(Class::of(row_bytes));
+        costs.map_or(rows_max, |costs| self.config.rows_within_limit(costs, rows_max))
+    }
+
     /// How long a run takes, by all that is known; a century where that is nothing.
     #[must_use]
     pub fn expected(&self, row_bytes: u64, rows: usize) -> Duration {

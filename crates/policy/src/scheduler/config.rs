@@ -3,6 +3,8 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use crate::cost::Costs;
+
 /// How a model's jobs become batches. The default is for any model: it learns what it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SchedulerConfig {
@@ -28,6 +30,8 @@ pub struct SchedulerConfig {
     pub bytes_max: u64,
     /// Runs that may overlap.
     pub instances: usize,
+    /// How long a run may take: none is made of several jobs that is reckoned to take longer.
+    pub run_limit: Option<Duration>,
 }
 
 impl Default for SchedulerConfig {
@@ -43,6 +47,7 @@ impl Default for SchedulerConfig {
             requests_max: 4096,
             bytes_max: 512 << 20,
             instances: 1,
+            run_limit: None,
         }
     }
 }
@@ -87,6 +92,26 @@ impl SchedulerConfig {
         self.landmarks().take_while(|&landmark| landmark < rows).last()
     }
 
+    /// The most rows, of so many, of a run that is reckoned to keep to its limit; one in any case.
+    pub(super) fn rows_within_limit(&self, costs: Costs<'_>, most: usize) -> usize {
+        let Some(limit) = self.run_limit else { return most };
+        let keeps_to_it = |&rows: &usize| {
+            let rows = self.run_rows(rows);
+            let time = costs.safe(rows).max(LIMIT_MARGIN * costs.expected(rows));
+            time <= limit.as_secs_f64()
+        };
+        if keeps_to_it(&most) {
+            return most;
+        }
+        self.sizes(most).take_while(keeps_to_it).last().unwrap_or(1)
+    }
+
+    /// Whether a run mostly keeps to its limit, so that it may be tried whether it does so always.
+    pub(super) fn may_keep_to_limit(&self, costs: Costs<'_>, rows: usize) -> bool {
+        let time = || costs.expected(self.run_rows(rows));
+        self.run_limit.is_none_or(|limit| time() <= limit.as_secs_f64())
+    }
+
     /// The sizes of batch worth a thought, when there are `most` rows: each up to 64, powers of
     /// two beyond, and all there is.
     pub(super) fn sizes(&self, most: usize) -> impl Iterator<Item = usize> {
@@ -106,6 +131,9 @@ impl SchedulerConfig {
         })
     }
 }
+
+/// How much longer than reckoned a run may take that is to keep to its limit.
+const LIMIT_MARGIN: f64 = 1.25;
 
 #[cfg(test)]
 mod tests {

@@ -62,24 +62,29 @@ pub(super) enum Plan {
 }
 
 pub(super) fn plan(config: &SchedulerConfig, situation: &Situation<'_>, now: Instant) -> Plan {
+    let rows_max = match situation.costs {
+        Some(costs) => config.rows_within_limit(costs, config.rows_max()),
+        None => config.rows_max(),
+    };
+    let run = |reason| run(config, situation, rows_max, now, reason);
     if config.dispatch_when_idle || situation.closed {
-        return run(config, situation, now, DispatchReason::Idle);
+        return run(DispatchReason::Idle);
     }
-    if situation.rows >= config.rows_enough() {
-        return run(config, situation, now, DispatchReason::Full);
+    if situation.rows >= config.rows_enough().min(rows_max) {
+        return run(DispatchReason::Full);
     }
     let delay_ends = later(situation.oldest, config.delay_max);
     if delay_ends <= now {
-        return run(config, situation, now, DispatchReason::Delay);
+        return run(DispatchReason::Delay);
     }
     // To be answered when it is due, the batch must leave a run's time before, and a little more.
     let run_time = situation
         .costs
-        .map_or(0.0, |costs| costs.safe(config.run_rows(situation.rows.min(config.rows_max()))));
+        .map_or(0.0, |costs| costs.safe(config.run_rows(situation.rows.min(rows_max))));
     let ahead = seconds(run_time * RUN_MARGIN) + WAKING;
     let leave = situation.due.checked_sub(ahead).unwrap_or(now);
     if leave <= now {
-        return run(config, situation, now, DispatchReason::Deadline);
+        return run(DispatchReason::Deadline);
     }
     Plan::WaitUntil(leave.min(delay_ends))
 }
@@ -87,11 +92,12 @@ pub(super) fn plan(config: &SchedulerConfig, situation: &Situation<'_>, now: Ins
 fn run(
     config: &SchedulerConfig,
     situation: &Situation<'_>,
+    rows_max: usize,
     now: Instant,
     reason: DispatchReason,
 ) -> Plan {
-    let most = situation.rows.min(config.rows_max()).max(1);
-    let reason = |rows| if rows >= config.rows_max() { DispatchReason::Full } else { reason };
+    let most = situation.rows.min(rows_max).max(1);
+    let reason = |rows| if rows >= rows_max { DispatchReason::Full } else { reason };
     let run = |rows, is_trial| Plan::Run { rows, reason: reason(rows), sacrifice: None, is_trial };
     let Some(costs) = situation.costs else {
         return run(most, false);
@@ -99,6 +105,7 @@ fn run(
     // Who asks for batches to be held back for others wants them as large as they have become.
     let (wanted, trial) = if config.dispatch_when_idle {
         let wanted = size_wanted(config, situation, costs, most);
+        let most = situation.rows.min(config.rows_max());
         (wanted, situation.trials.due(config, costs, wanted, most))
     } else {
         (most, None)

@@ -260,13 +260,16 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         }
     }
 
-    /// A run has ended after that time; without one if it failed or was interrupted, so that it
-    /// says nothing about the next.
+    /// A run has ended after that time; without one if it failed or nobody waited for it any more, so
+    /// that it says nothing about the next.
     pub fn ended(&mut self, run: RunId, time: Option<Duration>, now: Instant) {
         let Some(run) = self.runs.end(run) else { return };
-        if let Some(time) = time {
-            self.costs.learn(run.cost_class, run.rows, time, now);
-        }
+        let Some(time) = time else { return };
+        // How long a run would have taken that was ended at its limit, nobody knows. Twice as long is
+        // supposed: so a few runs are enough to find a size that keeps to it.
+        let was_cut_short = self.config.run_limit.is_some_and(|limit| time >= limit);
+        let time = if was_cut_short { 2 * time } else { time };
+        self.costs.learn(run.cost_class, run.rows, time, now);
     }
 
     /// A run that was not handed out here took that long, as at warm-up.

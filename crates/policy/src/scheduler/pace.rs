@@ -57,12 +57,13 @@ impl Pace {
     ) -> Self {
         let time = |rows| costs.expected(config.run_rows(rows)).max(1e-12);
         let rate = rate / config.instances.max(1) as f64;
-        let (rows, throughput) = sustainable(config, time, arrivals, rate);
+        let rows_max = config.rows_within_limit(costs, config.rows_max());
+        let (rows, throughput) = sustainable(config, rows_max, time, arrivals, rate);
         let allowances = arrivals.allowances();
         let count = allowances.len().max(1) as f64;
         let rate = rate.min(LOAD_MAX * throughput);
         let sizes = std::iter::successors(Some(1), |size| Some(size * 2));
-        let sizes = sizes.take_while(|&size| size < config.rows_max());
+        let sizes = sizes.take_while(|&size| size < rows_max);
         let drain = |size: usize| {
             let faster = size as f64 / time(size) - rate;
             (faster > 0.0).then(|| (size as f64, faster.recip()))
@@ -72,8 +73,8 @@ impl Pace {
             throughput,
             allowance: allowances.sum::<Seconds>() / count,
             rate,
-            calm: calm(config, time, rate),
-            drains: sizes.chain([rows, config.rows_max()]).filter_map(drain).collect(),
+            calm: calm(config, rows_max, time, rate),
+            drains: sizes.chain([rows, rows_max]).filter_map(drain).collect(),
         }
     }
 
@@ -113,6 +114,7 @@ impl Pace {
 /// The size of run that gets most requests done in time, and its throughput.
 fn sustainable(
     config: &SchedulerConfig,
+    rows_max: usize,
     time: impl Fn(usize) -> Seconds,
     arrivals: &Arrivals,
     rate: f64,
@@ -121,7 +123,7 @@ fn sustainable(
     let allowances = arrivals.allowances();
     let count = allowances.len().max(1) as f64;
     let (mut most, mut best) = (f64::NEG_INFINITY, (1, 0.0));
-    for rows in config.sizes(config.rows_max()) {
+    for rows in config.sizes(rows_max) {
         let time = time(rows);
         let throughput = rows as f64 / time;
         let in_time =
@@ -138,9 +140,14 @@ fn sustainable(
 }
 
 /// How many rows wait or run where each batch is what came during the one before it.
-fn calm(config: &SchedulerConfig, time: impl Fn(usize) -> Seconds, rate: f64) -> f64 {
+fn calm(
+    config: &SchedulerConfig,
+    rows_max: usize,
+    time: impl Fn(usize) -> Seconds,
+    rate: f64,
+) -> f64 {
     let keeps_up = |&rows: &usize| rate * time(rows) <= rows as f64;
-    let rows = config.sizes(config.rows_max()).find(keeps_up).unwrap_or(config.rows_max());
+    let rows = config.sizes(rows_max).find(keeps_up).unwrap_or(rows_max);
     // Of a batch all wait for its end, and so do those who come meanwhile, half of it on average.
     rate * time(rows) * if rows == 1 { 1.0 } else { 1.5 }
 }

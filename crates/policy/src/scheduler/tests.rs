@@ -325,6 +325,48 @@ fn a_batch_is_done_before_its_first_job_is_due_while_there_is_time_for_all() {
     assert!((4..=6).contains(&batch.rows), "{} rows take less than 15 ms", batch.rows);
 }
 
+/// A run takes 10 ms for each row.
+#[test]
+fn runs_are_as_large_as_keeps_to_their_limit() {
+    let config = |limit| SchedulerConfig {
+        run_limit: Some(limit * MILLISECOND),
+        dispatch_when_idle: false,
+        ..SchedulerConfig::default()
+    };
+    for (limit, expected) in [(1000, 32), (101, 8), (25, 2), (5, 1)] {
+        let mut fixture = with_costs(LINEAR);
+        fixture.scheduler.config = config(limit);
+        assert_eq!(fixture.scheduler.rows_max(4), expected);
+        for n in 0..expected {
+            assert!(n == 0 || matches!(fixture.next().step, Step::WaitUntil(_)));
+            fixture.offer(fixture.work(LONG)).unwrap();
+        }
+        // More would not leave with them, so they do not wait for more.
+        let batch = fixture.batch();
+        assert_eq!(batch.rows, expected, "{limit} ms");
+        // A job that is larger by itself runs as it is.
+        fixture.offer(Work { rows: 16, ..fixture.work(LONG) }).unwrap();
+        fixture.scheduler.close();
+        assert_eq!(fixture.batch().rows, 16);
+    }
+}
+
+/// One that was ended at its limit would have taken at least as long.
+#[test]
+fn a_run_that_was_over_its_limit_is_not_made_again() {
+    let config =
+        SchedulerConfig { run_limit: Some(100 * MILLISECOND), ..SchedulerConfig::default() };
+    let mut fixture = Fixture::new(config);
+    for _ in 0..64 {
+        fixture.offer(fixture.work(LONG)).unwrap();
+    }
+    let batch = fixture.batch();
+    assert_eq!(batch.rows, 32, "nothing is known");
+    fixture.now += 100 * MILLISECOND;
+    fixture.scheduler.ended(batch.run, Some(100 * MILLISECOND), fixture.now);
+    assert!(fixture.batch().rows < 32);
+}
+
 #[test]
 fn runs_have_an_allowed_size() {
     let config = SchedulerConfig { allowed: vec![1, 4, 8], ..SchedulerConfig::default() };

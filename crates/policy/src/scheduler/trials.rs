@@ -26,7 +26,8 @@ impl Trials {
     const BUDGET: f64 = 0.001;
 
     /// The rows of the trial that is due instead of a batch of the `wanted` size, if there is one;
-    /// `most` could be had.
+    /// `most` could be had. A size that is too slow for the limit now and then is tried as well, or
+    /// that would never be found to have changed.
     pub(super) fn due(
         &self,
         config: &SchedulerConfig,
@@ -38,7 +39,10 @@ impl Trials {
             return None;
         }
         let neighbours = [config.landmark_above(wanted), config.landmark_below(wanted)];
-        let possible = neighbours.into_iter().flatten().filter(|&rows| rows <= most);
+        let possible = neighbours
+            .into_iter()
+            .flatten()
+            .filter(|&rows| rows <= most && config.may_keep_to_limit(costs, rows));
         let (known, rows) = possible.map(|rows| (costs.known_of(rows), rows)).min()?;
         let per_row = costs.expected(config.run_rows(wanted)) / wanted as f64;
         let excess = costs.expected(rows) - rows as f64 * per_row;

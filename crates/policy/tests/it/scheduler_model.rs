@@ -73,7 +73,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 fn configs() -> impl Strategy<Value = SchedulerConfig> {
     let sizes = prop_oneof![Just(vec![]), Just(vec![1, 4, 8]), Just(vec![2, 3])];
     let bounds = (1..40_usize, 1..100_u64);
-    let target = prop::option::weighted(0.3, 1..100_u32);
+    let times = prop::option::weighted(0.3, 1..100_u32);
     (
         1..10_usize,
         1..10_usize,
@@ -81,12 +81,12 @@ fn configs() -> impl Strategy<Value = SchedulerConfig> {
         0..40_u32,
         any::<bool>(),
         1..4_usize,
-        target,
+        (times.clone(), times),
         bounds,
         1..4_usize,
     )
         .prop_map(
-            |(rows_max, rows_enough, allowed, delay, idle, classes, target, bounds, instances)| {
+            |(rows_max, rows_enough, allowed, delay, idle, classes, times, bounds, instances)| {
                 SchedulerConfig {
                     rows_max,
                     rows_enough,
@@ -94,10 +94,11 @@ fn configs() -> impl Strategy<Value = SchedulerConfig> {
                     delay_max: delay * MILLISECOND,
                     dispatch_when_idle: idle,
                     classes: NonZeroUsize::new(classes).unwrap(),
-                    target: target.map(|target| target * MILLISECOND),
+                    target: times.0.map(|target| target * MILLISECOND),
                     requests_max: bounds.0,
                     bytes_max: bounds.1,
                     instances,
+                    run_limit: times.1.map(|limit| limit * MILLISECOND),
                 }
             },
         )

@@ -42,9 +42,17 @@ impl Batcher {
         Ok(InParts { batcher: self.clone() })
     }
 
+    /// The most rows of a run, by what such rows are known to cost and by how long a run may take.
+    pub(crate) fn rows_of_run(&self, row_bytes: u64) -> usize {
+        match self.form.config.run_limit {
+            Some(_) => self.state.lock().scheduler.rows_max(row_bytes),
+            None => self.rows_max(),
+        }
+    }
+
     /// How many parts of a run's size of one request are to wait at the same time.
-    pub(crate) fn parts_at_once(&self, row_bytes: u64) -> usize {
-        let run = self.state.lock().scheduler.expected(row_bytes, self.rows_max());
+    pub(crate) fn parts_at_once(&self, row_bytes: u64, rows: usize) -> usize {
+        let run = self.state.lock().scheduler.expected(row_bytes, rows);
         let each = AT_ONCE.as_nanos().div_ceil(run.as_nanos().max(1));
         let each = usize::try_from(each).unwrap_or(usize::MAX).max(AT_ONCE_MIN);
         each.saturating_mul(self.form.config.instances)

@@ -5,6 +5,7 @@
 //! for the batch is told at once, and a new instance takes the place, so that the requests behind
 //! it are served. The lost thread ends by itself if it comes back. See ADR 0011.
 
+use std::error::Error;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
@@ -54,6 +55,18 @@ pub(super) struct Members {
 struct Member {
     bench: Arc<Workbench>,
     thread: ThreadNumber,
+}
+
+/// A run was ended because it had taken longer than it may.
+#[derive(Debug, thiserror::Error)]
+#[error("the run was ended")]
+pub(crate) struct OverLimit;
+
+impl OverLimit {
+    /// Whether that is why there is no answer.
+    pub(crate) fn is_behind(error: &ServiceError) -> bool {
+        error.source().is_some_and(<dyn Error>::is::<Self>)
+    }
 }
 
 impl Members {
@@ -146,14 +159,14 @@ impl Crew {
 
     /// Answers the jobs of a batch whose run was ended early.
     pub(super) fn give_up(&self, batch: Batch, over_limit: bool) {
-        self.batcher.interrupted();
         let error = match self.limit.filter(|_| over_limit) {
             // Nobody waits but whoever came too late to keep the run from being ended.
             None => ServiceError::unavailable("the computation was given up: nobody waited for it"),
             Some(limit) => {
                 let message =
                     format!("the model ran for longer than {limit:?}, which is its limit");
-                let error = ServiceError::new(ErrorKind::Internal, Blame::WorkerFailed, message);
+                let error = ServiceError::new(ErrorKind::Internal, Blame::WorkerFailed, message)
+                    .caused_by(OverLimit);
                 // One of several may have taken all the time; the others deserve another try.
                 if batch.jobs() > 1 { error.retryable() } else { error }
             }
@@ -165,6 +178,7 @@ impl Crew {
     /// had not come to is for the other one.
     fn replace(&self, bench: &Arc<Workbench>, batch: Batch, over_limit: bool, later: Vec<Batch>) {
         self.batcher.lost(batch.run());
+        self.batcher.interrupted();
         if let Err(error) = self.put_in_place_of(bench, later) {
             error!(model = %self.name, error, "an instance hangs and is not replaced");
         }

@@ -31,27 +31,35 @@ pub(super) struct Instance<'a> {
 enum Outcome {
     /// With its outputs.
     Ran(Batch, Vec<Tensor>),
-    Failed(Batch, ExecuteError),
-    /// It was ended early, and is answered.
-    Interrupted,
+    Failed(Batch, Failure),
+    /// It was ended because nobody waited for it, and whoever came too late is answered.
+    Abandoned,
     /// Others have taken it, and answered it, because it took too long to end.
     Lost,
+}
+
+/// Why a batch has no outputs.
+enum Failure {
+    /// The engine's reason.
+    Engine(ExecuteError),
+    /// It was ended, because it had taken longer than it may.
+    OverLimit,
 }
 
 /// What became of the jobs of a batch.
 enum Served {
     /// With outputs, which were there so long after the batch was taken.
     Answered(Duration),
-    /// They are answered, but not with outputs.
-    Interrupted,
-    Failed(Batch, ExecuteError),
+    /// Nobody waited for them.
+    Abandoned,
+    Failed(Batch, Failure),
 }
 
 impl Served {
-    fn failure(self) -> Option<(Batch, ExecuteError)> {
+    fn failure(self) -> Option<(Batch, Failure)> {
         match self {
-            Self::Failed(batch, error) => Some((batch, error)),
-            Self::Answered(_) | Self::Interrupted => None,
+            Self::Failed(batch, failure) => Some((batch, failure)),
+            Self::Answered(_) | Self::Abandoned => None,
         }
     }
 }
@@ -89,28 +97,34 @@ impl Instance<'_> {
         self.inherited.pop().or_else(|| batcher.next_batch(last))
     }
 
-    /// Runs a batch and answers its jobs; how long that took, where it ran as a whole. Where it
-    /// does not, halves are run until the job that makes it fail is alone, so that its neighbours
-    /// are answered.
+    /// Runs a batch and answers its jobs; how long that took, where it ran as a whole, or at least,
+    /// where that was too long. Where it fails, halves are run until the job that makes it fail is
+    /// alone, so that its neighbours are answered.
     fn serve(&mut self, batch: Batch) -> Result<Option<Duration>, Lost> {
+        let taken = batch.taken();
         let failed = match self.try_serve(batch)? {
             Served::Answered(time) => return Ok(Some(time)),
-            Served::Interrupted => return Ok(None),
-            Served::Failed(batch, error) => (batch, error),
+            Served::Abandoned => return Ok(None),
+            Served::Failed(batch, failure) => (batch, failure),
         };
+        let is_over_limit = matches!(failed.1, Failure::OverLimit);
+        let time = is_over_limit.then(|| system::now().saturating_duration_since(taken));
         let mut soundness = None;
         let mut failed = Some(failed);
         loop {
-            if let Some((batch, error)) = failed.take() {
-                match batch.halve(system::now()) {
-                    Ok([first, second]) => {
+            if let Some((batch, failure)) = failed.take() {
+                match (batch.halve(system::now()), failure) {
+                    (Ok([first, second]), _) => {
                         [second, first].into_iter().flatten().for_each(|b| self.bench.put_aside(b));
                     }
-                    Err(lone) => self.settle(lone, error, &mut soundness)?,
+                    (Err(lone), Failure::Engine(error)) => {
+                        self.settle(lone, error, &mut soundness)?;
+                    }
+                    (Err(lone), Failure::OverLimit) => self.crew.give_up(lone, true),
                 }
             }
             let Some(batch) = self.bench.next() else {
-                return Ok(None);
+                return Ok(time);
             };
             failed = self.try_serve(batch)?.failure();
         }
@@ -134,7 +148,7 @@ impl Instance<'_> {
             (None, Some(inputs)) => match self.execute(lone, &inputs.clone()) {
                 Outcome::Ran(lone, _) => (lone, true),
                 Outcome::Failed(lone, _) => (lone, false),
-                Outcome::Interrupted => return Ok(()),
+                Outcome::Abandoned => return Ok(()),
                 Outcome::Lost => return Err(Lost),
             },
         };
@@ -144,9 +158,13 @@ impl Instance<'_> {
             lone.fail(&ServiceError::failed("the model failed to run").caused_by(error));
             return Ok(());
         }
-        if let Some((lone, error)) = self.try_serve(lone)?.failure() {
-            let message = format!("the model cannot run this input: {error}");
-            lone.fail(&ServiceError::new(ErrorKind::InvalidArgument, Blame::Client, message));
+        match self.try_serve(lone)?.failure() {
+            Some((lone, Failure::Engine(error))) => {
+                let message = format!("the model cannot run this input: {error}");
+                lone.fail(&ServiceError::new(ErrorKind::InvalidArgument, Blame::Client, message));
+            }
+            Some((lone, Failure::OverLimit)) => self.crew.give_up(lone, true),
+            None => {}
         }
         Ok(())
     }
@@ -161,10 +179,10 @@ impl Instance<'_> {
         let (batch, outputs) = match outcome {
             Outcome::Ran(batch, outputs) => match batch.split(outputs, &self.crew.outputs) {
                 Ok(outputs) => (batch, outputs),
-                Err(error) => return Ok(Served::Failed(batch, error)),
+                Err(error) => return Ok(Served::Failed(batch, Failure::Engine(error))),
             },
-            Outcome::Failed(batch, error) => return Ok(Served::Failed(batch, error)),
-            Outcome::Interrupted => return Ok(Served::Interrupted),
+            Outcome::Failed(batch, failure) => return Ok(Served::Failed(batch, failure)),
+            Outcome::Abandoned => return Ok(Served::Abandoned),
             Outcome::Lost => return Err(Lost),
         };
         let done = system::now();
@@ -201,10 +219,14 @@ impl Instance<'_> {
         match result {
             Ok(outputs) => Outcome::Ran(batch, outputs),
             Err(_) if party.run().is_interrupted() => {
-                self.crew.give_up(batch, over_limit);
-                Outcome::Interrupted
+                self.crew.batcher.interrupted();
+                if over_limit {
+                    return Outcome::Failed(batch, Failure::OverLimit);
+                }
+                self.crew.give_up(batch, false);
+                Outcome::Abandoned
             }
-            Err(error) => Outcome::Failed(batch, error),
+            Err(error) => Outcome::Failed(batch, Failure::Engine(error)),
         }
     }
 }

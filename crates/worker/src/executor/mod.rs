@@ -35,6 +35,7 @@ use crate::settings::{Misfit, Serving};
 use crate::statistics::Statistics;
 use crate::threads::Threads;
 use crate::watchdog::Watchdog;
+pub(crate) use crew::OverLimit;
 use crew::{Crew, Members};
 use sessions::Spares;
 

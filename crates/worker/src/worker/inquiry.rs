@@ -18,7 +18,7 @@ use crate::cache::{
     Awaited, Company, Found, Jobs, Landed, Leader, Led, Lookup, OutputAxes, ResultCache, Row,
     Source, Ticket, Urgency,
 };
-use crate::executor::Executor;
+use crate::executor::{Executor, OverLimit};
 use crate::system;
 
 /// One request on its way.
@@ -44,19 +44,25 @@ impl Inquiry<'_> {
             return self.answer_whole(inputs).await;
         };
         let count = Parts::rows_of(&inputs, axes);
-        let rows_max = self.executor.batcher.rows_max();
-        let size = match count {
-            1 => 1,
-            2..=Self::LOOKED_UP_MAX if !self.alone => 1,
-            _ => rows_max,
-        };
-        if count <= size {
+        if count == 1 {
             return self.answer_whole(inputs).await;
         }
-        let parts = Parts::new(&inputs, axes, count, size);
-        // Apart, because few requests are such and all would have to make room for it.
-        let answer = Box::pin(self.answer_by_parts(&parts, axes.outputs.as_slice().into()));
-        self.in_time(answer).await
+        let bytes: usize = inputs.iter().map(|input| input.tensor.size_bytes()).sum();
+        let mut run = self.executor.batcher.rows_of_run((bytes / count) as u64);
+        loop {
+            let size = if count <= Self::LOOKED_UP_MAX && !self.alone { 1 } else { run };
+            if count <= size {
+                return self.answer_whole(inputs).await;
+            }
+            let parts = Parts::new(&inputs, axes, count, size, run);
+            // Apart, because few requests are such and all would have to make room for it.
+            let answer = Box::pin(self.answer_by_parts(&parts, axes.outputs.as_slice().into()));
+            match self.in_time(answer).await {
+                // It may be that they were too many.
+                Err(error) if OverLimit::is_behind(&error) && run > 1 => run = run.min(count) / 2,
+                answer => return answer,
+            }
+        }
     }
 
     /// Looks up a request as a whole.
@@ -154,16 +160,16 @@ impl Inquiry<'_> {
     /// How many parts are looked up and computed at once.
     fn parts_at_once(&self, parts: &Parts<'_>) -> usize {
         let batcher = &self.executor.batcher;
-        let (rows_max, row_bytes) = (batcher.rows_max(), parts.row_bytes().max(1));
+        let (run, row_bytes) = (parts.rows_of_run(), parts.row_bytes().max(1));
         // All rows that are looked up by themselves are, so that equal ones meet.
         let jobs = match parts.rows_of_part(0).len() {
             1 => Self::JOBS_MAX,
-            _ => batcher.parts_at_once(row_bytes as u64).min(Self::JOBS_MAX),
+            _ => batcher.parts_at_once(row_bytes as u64, run).min(Self::JOBS_MAX),
         };
         // A request alone does not fill the queue.
         let bytes = self.executor.serving.queue.queue_bytes_max.as_u64() / 4;
         let rows = usize::try_from(bytes).unwrap_or(usize::MAX) / row_bytes;
-        let rows = rows.clamp(rows_max, rows_max * jobs);
+        let rows = rows.clamp(run, run * jobs);
         (rows / parts.rows_of_part(0).len()).min(Self::LOOKED_UP_MAX)
     }
 
@@ -244,7 +250,7 @@ impl Inquiry<'_> {
         }
         let keys = parts.keys(&self.executor.key_prefix, asked);
         let parts_max = match (rows, company) {
-            (1, Company::Any) => self.executor.batcher.rows_max(),
+            (1, Company::Any) => parts.rows_of_run(),
             _ => 1,
         };
         let jobs = Jobs { parts_max, axes, company };
@@ -323,13 +329,12 @@ impl Gathering {
         parts: &Parts<'_>,
         at_once: usize,
     ) -> Result<Order, ServiceError> {
-        let batcher = &inquiry.executor.batcher;
-        if parts.rows() <= batcher.rows_max() {
+        if parts.rows() <= parts.rows_of_run() {
             return Ok(inquiry.order);
         }
         if self.place.is_none() {
-            let rows = at_once * parts.rows_of_part(0).len();
-            self.place = Some(batcher.enter((rows * parts.row_bytes()) as u64)?);
+            let bytes = at_once * parts.rows_of_part(0).len() * parts.row_bytes();
+            self.place = Some(inquiry.executor.batcher.enter(bytes as u64)?);
         }
         Ok(Order { is_part: true, ..inquiry.order })
     }

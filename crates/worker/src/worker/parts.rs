@@ -16,6 +16,8 @@ pub(super) struct Parts<'a> {
     rows: SmallVec<[Option<Rows<'a>>; 2]>,
     count: usize,
     size: usize,
+    /// Rows of a run at most.
+    run: usize,
 }
 
 impl<'a> Parts<'a> {
@@ -37,17 +39,19 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Parts of `size` rows of inputs that have `count`, as [`Parts::rows_of`] says.
+    /// Parts of `size` rows of inputs that have `count`, as [`Parts::rows_of`] says; runs are to have
+    /// `run` at most.
     pub(super) fn new(
         inputs: &'a [NamedTensor],
         axes: &RowAxes,
         count: usize,
         size: usize,
+        run: usize,
     ) -> Self {
         let rows = inputs.iter().zip(&axes.inputs).map(|(input, axis)| {
             axis.map(|axis| Rows::of(&input.tensor, axis).expect("arranged inputs have that axis"))
         });
-        Self { inputs, rows: rows.collect(), count, size }
+        Self { inputs, rows: rows.collect(), count, size, run }
     }
 
     /// How many parts there are.
@@ -58,6 +62,11 @@ impl<'a> Parts<'a> {
     /// How many rows there are.
     pub(super) fn rows(&self) -> usize {
         self.count
+    }
+
+    /// How many rows a computation has at most.
+    pub(super) fn rows_of_run(&self) -> usize {
+        self.run
     }
 
     /// The rows of a part.

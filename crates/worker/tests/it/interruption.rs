@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use inferring_backend::fake::FakeBackend;
 use inferring_types::{Blame, CacheOutcome, ErrorKind};
-use inferring_worker::{QueueConfig, WorkerConfig};
+use inferring_worker::{CacheConfig, QueueConfig, WorkerConfig};
 
 use crate::fixture::{
-    Fixture, PATIENCE, queueing, row, row_answer, values, with_timeout, within_patience,
+    Fixture, PATIENCE, expected, queueing, request, row, row_answer, values, with_timeout,
+    within_patience,
 };
 
 /// So short that tests need not wait long for it, and with it the grace that follows; so long that
@@ -93,15 +94,59 @@ async fn a_run_over_its_limit_is_ended_and_its_instance_goes_on() {
     assert_eq!(fixture.status().await.batches.interrupted, 1);
 }
 
+/// It may be one of them that takes so long, or that they are so many.
 #[tokio::test]
-async fn who_shared_a_run_that_took_too_long_may_try_again() {
+async fn who_shared_a_run_that_took_too_long_is_run_apart() {
     let config = WorkerConfig { run_limit: Some(LIMIT), ..queueing(pairs()) };
     let fixture = Fixture::with(&FakeBackend::new(), &config);
-    fixture.engine.hold();
-    for answer in [1.0, 2.0].map(|value| fixture.begin(row(value))) {
-        let error = within_patience(answer).await.unwrap_err();
-        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Internal, true));
+    fixture.engine.set_cost(|rows| if rows > 1 { 2 * PATIENCE } else { Duration::ZERO });
+    let answers = [1.0, 2.0].map(|value| fixture.ask(row(value)));
+    let [first, second] = answers;
+    let (first, second) = tokio::join!(first, second);
+    assert_eq!((values(&first), values(&second)), (row_answer(1.0), row_answer(2.0)));
+    assert_eq!(fixture.rows_of_runs(), [2, 1, 1]);
+    assert_eq!(fixture.status().await.batches.interrupted, 1);
+    // Where it is alone in a run, a request is at fault itself.
+    fixture.engine.set_cost(|_| 2 * PATIENCE);
+    let answers = [3.0, 4.0].map(|value| fixture.ask(row(value)));
+    let [first, second] = answers;
+    let (first, second) = tokio::join!(first, second);
+    for error in [first.unwrap_err(), second.unwrap_err()] {
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Internal, false));
     }
+    // It has been found out that two are too many.
+    assert_eq!(fixture.rows_of_runs(), [2, 1, 1, 1, 1]);
+    assert_eq!(fixture.status().await.batches.interrupted, 3);
+}
+
+/// Their client does not know of runs, and need not ask for fewer.
+#[tokio::test]
+async fn rows_of_a_request_that_take_too_long_together_are_run_apart() {
+    for cache in [CacheConfig::default(), CacheConfig { entries: 0, ..CacheConfig::default() }] {
+        let fixture = Fixture::with(&FakeBackend::new(), &WorkerConfig { cache, ..limited() });
+        let too_many = |rows| if rows > 2 { 2 * PATIENCE } else { Duration::ZERO };
+        fixture.engine.set_cost(too_many);
+        let numbers: Vec<f32> = (0..32u8).map(f32::from).collect();
+        let answer = fixture.ask(request([8, 4], &numbers)).await;
+        assert_eq!(values(&answer), expected(4, &numbers));
+        let runs = fixture.rows_of_runs();
+        assert!(runs.len() < 20, "halves, and halves of halves: {runs:?}");
+    }
+}
+
+/// Five rows take 250 ms and six 300; what is reckoned to take nearly as long as the limit is left.
+#[tokio::test]
+async fn runs_have_no_more_rows_than_their_limit_is_reckoned_to_allow() {
+    let backend = FakeBackend::new();
+    backend.control().set_cost(|rows| 50 * rows as u32 * Duration::from_millis(1));
+    let queue = QueueConfig { size_max: NonZeroUsize::new(16).unwrap(), ..QueueConfig::default() };
+    let run_limit = Some(Duration::from_millis(360));
+    let fixture = Fixture::with(&backend, &WorkerConfig { run_limit, ..queueing(queue) });
+    let numbers: Vec<f32> = (0..64u8).map(f32::from).collect();
+    let answer = fixture.ask(request([16, 4], &numbers)).await;
+    assert_eq!(values(&answer), expected(4, &numbers));
+    let runs = fixture.rows_of_runs();
+    assert!(runs.iter().all(|&rows| rows <= 5), "{runs:?}");
 }
 
 #[tokio::test]
