@@ -169,9 +169,9 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         now: Instant,
     ) -> Result<Admission, Refusal> {
         if work.is_part {
-            self.is_open()?;
+            self.check_open()?;
         } else {
-            self.has_room(self.waiting.plus(before), work.bytes, now)?;
+            self.check_room(self.waiting.plus(before), work.bytes, now)?;
         }
         let remaining = work.deadline.saturating_duration_since(now);
         let class = Class::of(work.row_bytes);
@@ -199,14 +199,14 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         Ok(Admission { probe: alone > remaining, expected })
     }
 
-    /// Whether one more request has a place where those wait.
-    pub(super) fn has_room(
+    /// Refuses one more request where those that wait leave no room for it.
+    pub(super) fn check_room(
         &self,
         waiting: Waiting,
         bytes: u64,
         now: Instant,
     ) -> Result<(), Refusal> {
-        self.is_open()?;
+        self.check_open()?;
         let Waiting { requests, bytes: waiting, .. } = waiting;
         let fits = requests < self.config.requests_max
             && waiting.saturating_add(bytes) <= self.config.bytes_max;
@@ -218,7 +218,7 @@ impl<K: Eq + Hash + Clone, J> Scheduler<K, J> {
         Err(Refusal::Full { requests, bytes: waiting, retry_after: self.backlog(now) })
     }
 
-    fn is_open(&self) -> Result<(), Refusal> {
+    fn check_open(&self) -> Result<(), Refusal> {
         if self.closed { Err(Refusal::Closed) } else { Ok(()) }
     }
 

@@ -8,8 +8,8 @@
 //! So a job that has waited several times as long as it was reckoned to take when it came has been
 //! overtaken for too long. Of each class, every other batch goes to such jobs first, in the order
 //! in which they came. The others still go by when jobs are due, so that what is in a hurry has
-//! half the capacity at least; and while a queue is as long as jobs have time, nobody waits as long
-//! as that for being overtaken.
+//! half the capacity at least. Where the queue is nearly as long as jobs have time, which is when
+//! their order decides who is in time, no job waits several times as long as that.
 
 use std::hash::Hash;
 use std::time::{Duration, Instant};
