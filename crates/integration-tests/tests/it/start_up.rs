@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use inferring_integration_tests::models;
 use inferring_integration_tests::process::{Ended, Launch};
-use inferring_integration_tests::waiting::{LONG, wait_until};
+use inferring_integration_tests::waiting::LONG;
 
 use crate::{PROGRAM, serving};
 
@@ -70,33 +70,34 @@ fn a_worker_takes_its_model_from_the_environment() {
 }
 
 /// Where the system gives large pages to who asks, a worker's memory is such that may have them.
+///
+/// Not after each start: glibc 2.36 compares the system's setting, when it first gives out memory,
+/// together with the byte of its stack behind it, and knows it only where that is zero.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_worker_asks_for_large_pages_unless_its_user_decided() {
     let modes = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
     let offered = modes.is_ok_and(|modes| modes.contains("[madvise]"));
-    for (decided, expected) in [(None, offered), (Some("glibc.malloc.hugetlb=0"), false)] {
-        let launch = serving("worker").arg(models::iris()).env_remove("GLIBC_TUNABLES");
+    let asks = |decided: Option<&str>| {
+        let model = models::named("time_major_cumsum");
+        let launch = serving("worker").arg(model).env_remove("GLIBC_TUNABLES");
         let launch = decided.into_iter().fold(launch, |l, value| l.env("GLIBC_TUNABLES", value));
         let worker = launch.start();
-        let asks = || {
-            // It asks for each piece of memory that is large enough for such a page.
-            worker.client().post("/infer", &[], vec![b' '; 8 << 20]);
-            let memory = worker.told_by_system("smaps");
-            let mut flags = memory.lines().filter_map(|line| line.strip_prefix("VmFlags:"));
-            flags.any(|flags| flags.split_whitespace().any(|flag| flag == "hg"))
-        };
-        if expected {
-            wait_until("it asks for large pages", LONG, asks);
-        } else {
-            assert!(!asks(), "{decided:?}");
-        }
         let environment = worker.told_by_system("environ");
         let mut variables = environment.split('\0');
         let tunables = variables.find_map(|variable| variable.strip_prefix("GLIBC_TUNABLES="));
-        let wanted = decided.or(offered.then_some("glibc.malloc.hugetlb=1"));
-        assert_eq!(tunables, wanted);
-    }
+        assert_eq!(tunables, decided.or(offered.then_some("glibc.malloc.hugetlb=1")));
+        // It asks for each piece of memory that is large enough for such a page, as is the answer
+        // to this, which is kept.
+        let path = "/v2/models/time_major_cumsum/infer";
+        let raw = [("inference-header-content-length", "0")];
+        assert_eq!(worker.client().post(path, &raw, vec![0; 8 << 20]).status, 200);
+        let memory = worker.told_by_system("smaps");
+        let mut flags = memory.lines().filter_map(|line| line.strip_prefix("VmFlags:"));
+        flags.any(|flags| flags.split_whitespace().any(|flag| flag == "hg"))
+    };
+    assert_eq!((0..30).any(|_| asks(None)), offered);
+    assert!(!asks(Some("glibc.malloc.hugetlb=0")));
 }
 
 #[test]
