@@ -401,8 +401,8 @@ mod tests {
     #[test]
     fn the_scheduler_is_set_up_by_the_settings_in_force() {
         let serving = serving(
-            "run_limit = \"2s\"\n[batching]\nsize_max = 16\npreferred_sizes = [8, 4]\nallowed_sizes = [1, 4, 8]\n\
-             delay_max = \"3ms\"\ndispatch_when_idle = false\npriority_levels = 5\n\
+            "run_limit = \"2s\"\n[batching]\nsize_max = 16\npreferred_sizes = [8, 4]\n\
+             allowed_sizes = [1, 4, 8]\ndelay_max = \"3ms\"\ndispatch_when_idle = false\npriority_levels = 5\n\
              target_latency = \"50ms\"\nqueue_requests_max = 7\nqueue_bytes_max = \"1KiB\"",
         );
         let joined = SchedulerConfig {

@@ -8,10 +8,11 @@
 //! ```
 //!
 //! Jobs that may share a run wait in one *lane*; within it, earliest deadline first, in classes of
-//! priority (`classes`), and nobody is overtaken for ever (`overtaken`). An instance that is idle asks for the [`next`](Scheduler::next) batch;
-//! how large that is follows from what runs of this model were found to cost and from how much
-//! is there to do (`dispatch`), with nothing to set by hand. What cannot be done in time is
-//! refused when it comes (`admission`) or, when that shows later, dropped before it runs.
+//! priority (`classes`), and nobody is overtaken for ever (`overtaken`). An instance that is idle
+//! asks for the [`next`](Scheduler::next) batch (`choice`); how large that is follows from what runs
+//! of this model were found to cost and from how much is there to do (`dispatch`), with nothing to
+//! set by hand. What cannot be done in time is refused when it comes (`admission`) or, when that
+//! shows later, dropped before it runs.
 //!
 //! All is plain data and `now` is an argument. Who owns a scheduler guards it and sleeps.
 

@@ -57,7 +57,7 @@ struct Member {
     thread: ThreadNumber,
 }
 
-/// A run was ended because it had taken longer than it may.
+/// A run was ended because it had taken longer than it may, and heeded that.
 #[derive(Debug, thiserror::Error)]
 #[error("the run was ended")]
 pub(crate) struct OverLimit;
@@ -157,21 +157,23 @@ impl Crew {
         }
     }
 
-    /// Answers the jobs of a batch whose run was ended early.
-    pub(super) fn give_up(&self, batch: Batch, over_limit: bool) {
-        let error = match self.limit.filter(|_| over_limit) {
-            // Nobody waits but whoever came too late to keep the run from being ended.
-            None => ServiceError::unavailable("the computation was given up: nobody waited for it"),
-            Some(limit) => {
-                let message =
-                    format!("the model ran for longer than {limit:?}, which is its limit");
-                let error = ServiceError::new(ErrorKind::Internal, Blame::WorkerFailed, message)
-                    .caused_by(OverLimit);
-                // One of several may have taken all the time; the others deserve another try.
-                if batch.jobs() > 1 { error.retryable() } else { error }
-            }
-        };
-        batch.fail(&error);
+    /// Answers the jobs of a batch whose run was ended because nobody waited for it: whoever came too
+    /// late to keep it from that.
+    pub(super) fn abandon(&self, batch: Batch) {
+        let message = "the computation was given up: nobody waited for it";
+        batch.fail(&ServiceError::unavailable(message));
+    }
+
+    /// Answers a lone job whose run was ended at its limit. It heeded that: where the job has several
+    /// rows, fewer of them may be tried.
+    pub(super) fn end_at_limit(&self, lone: Batch) {
+        lone.fail(&self.over_limit().caused_by(OverLimit));
+    }
+
+    fn over_limit(&self) -> ServiceError {
+        let limit = self.limit.unwrap_or_default();
+        let message = format!("the model ran for longer than {limit:?}, which is its limit");
+        ServiceError::new(ErrorKind::Internal, Blame::WorkerFailed, message)
     }
 
     /// Puts another instance in the place of one that hangs. What that ran is answered; what it
@@ -182,7 +184,13 @@ impl Crew {
         if let Err(error) = self.put_in_place_of(bench, later) {
             error!(model = %self.name, error, "an instance hangs and is not replaced");
         }
-        self.give_up(batch, over_limit);
+        if !over_limit {
+            return self.abandon(batch);
+        }
+        // One of several may have taken all the time; the others deserve another try.
+        let error = self.over_limit();
+        let error = if batch.jobs() > 1 { error.retryable() } else { error };
+        batch.fail(&error);
     }
 
     fn put_in_place_of(&self, bench: &Arc<Workbench>, later: Vec<Batch>) -> Result<(), String> {

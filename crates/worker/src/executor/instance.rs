@@ -120,7 +120,7 @@ impl Instance<'_> {
                     (Err(lone), Failure::Engine(error)) => {
                         self.settle(lone, error, &mut soundness)?;
                     }
-                    (Err(lone), Failure::OverLimit) => self.crew.give_up(lone, true),
+                    (Err(lone), Failure::OverLimit) => self.crew.end_at_limit(lone),
                 }
             }
             let Some(batch) = self.bench.next() else {
@@ -163,7 +163,7 @@ impl Instance<'_> {
                 let message = format!("the model cannot run this input: {error}");
                 lone.fail(&ServiceError::new(ErrorKind::InvalidArgument, Blame::Client, message));
             }
-            Some((lone, Failure::OverLimit)) => self.crew.give_up(lone, true),
+            Some((lone, Failure::OverLimit)) => self.crew.end_at_limit(lone),
             None => {}
         }
         Ok(())
@@ -223,7 +223,7 @@ impl Instance<'_> {
                 if over_limit {
                     return Outcome::Failed(batch, Failure::OverLimit);
                 }
-                self.crew.give_up(batch, false);
+                self.crew.abandon(batch);
                 Outcome::Abandoned
             }
             Err(error) => Outcome::Failed(batch, Failure::Engine(error)),

@@ -47,8 +47,8 @@ impl Inquiry<'_> {
         if count == 1 {
             return self.answer_whole(inputs).await;
         }
-        let bytes: usize = inputs.iter().map(|input| input.tensor.size_bytes()).sum();
-        let mut run = self.executor.batcher.rows_of_run((bytes / count) as u64);
+        let row_bytes = Parts::row_bytes_of(&inputs, count) as u64;
+        let mut run = self.executor.batcher.rows_of_run(row_bytes);
         loop {
             let size = if count <= Self::LOOKED_UP_MAX && !self.alone { 1 } else { run };
             if count <= size {

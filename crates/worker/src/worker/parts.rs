@@ -120,7 +120,12 @@ impl<'a> Parts<'a> {
 
     /// Bytes of one row, on average.
     pub(super) fn row_bytes(&self) -> usize {
-        let bytes: usize = self.inputs.iter().map(|input| input.tensor.size_bytes()).sum();
-        bytes.div_ceil(self.count)
+        Self::row_bytes_of(self.inputs, self.count)
+    }
+
+    /// The same of inputs that have so many rows.
+    pub(super) fn row_bytes_of(inputs: &[NamedTensor], count: usize) -> usize {
+        let bytes: usize = inputs.iter().map(|input| input.tensor.size_bytes()).sum();
+        bytes.div_ceil(count)
     }
 }

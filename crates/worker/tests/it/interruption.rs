@@ -134,6 +134,17 @@ async fn rows_of_a_request_that_take_too_long_together_are_run_apart() {
     }
 }
 
+/// Each run that hangs costs an instance, and halves would hang as well.
+#[tokio::test]
+async fn rows_of_a_request_whose_run_hangs_are_not_asked_for_again() {
+    let fixture = Fixture::with(&FakeBackend::new(), &limited());
+    fixture.engine.hang_next(1);
+    let numbers: Vec<f32> = (0..32u8).map(f32::from).collect();
+    let error = fixture.ask(request([8, 4], &numbers)).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Internal, false));
+    assert_eq!(fixture.rows_of_runs(), [8]);
+}
+
 /// Five rows take 250 ms and six 300; what is reckoned to take nearly as long as the limit is left.
 #[tokio::test]
 async fn runs_have_no_more_rows_than_their_limit_is_reckoned_to_allow() {
